@@ -1,0 +1,30 @@
+"""What happens when Django starts: the app is found, command tasks are made, checks are registered."""
+
+from __future__ import annotations
+
+from celery import current_app
+from django.apps import AppConfig
+from django.core.checks import register
+from django.utils.module_loading import import_string
+
+from django_celery_extensions.config import settings
+
+
+class DjangoCeleryExtensionsConfig(AppConfig):
+    """The app ``django_celery_extensions``."""
+
+    name = "django_celery_extensions"
+    verbose_name = "Django Celery extensions"
+
+    def ready(self) -> None:
+        """Set the library up; everything else happens when it is used."""
+        # They import tasks and models, which are there only now.
+        from django_celery_extensions import checks, commands  # noqa: PLC0415
+
+        if settings.CELERY_SETTINGS is not None:
+            import_string(settings.CELERY_SETTINGS)
+        if settings.CELERY_AUTODISCOVER:
+            current_app.autodiscover_tasks(force=True)
+        commands.make_command_tasks()
+        for check in checks.CHECKS:
+            register(check, "django_celery_extensions")

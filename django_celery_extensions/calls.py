@@ -1,0 +1,158 @@
+"""One call of a task, resolved and checked: everything that happens before a store or a broker is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import QueueNotFound
+from celery.utils import uuid
+from kombu import serialization
+
+from django_celery_extensions import events
+from django_celery_extensions.config import settings
+from django_celery_extensions.invocation import Header, Invocation, in_canvas
+from django_celery_extensions.keys import unique_name
+from django_celery_extensions.options import limits_of, take_call_options
+from django_celery_extensions.results import EagerInvocationResult, InvocationResult
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.base import Ask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_celery_extensions.task import DjangoTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A call that has been checked: what it asks of the store and what its message will say."""
+
+    invocation: Invocation
+    #: Options as the caller gave them, for hooks.
+    given: dict[str, Any]
+    on_conflict: str
+    on_store_error: str
+    #: None for a task that is neither unique nor ever ignored.
+    ask: Ask | None = None
+    header: Header | None = None
+
+    @property
+    def told(self) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
+        """What every hook of an invocation is told first."""
+        return self.invocation.id, self.invocation.args, self.invocation.kwargs
+
+
+def prepare(
+    task: DjangoTask,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: dict[str, Any],
+    *,
+    eager: bool,
+) -> Prepared:
+    """Resolve the options of a call and check all that can be; claim nothing, send nothing."""
+    given = dict(options)
+    args = () if args is None else args
+    kwargs = {} if kwargs is None else kwargs
+    policy = task.policy
+    own = take_call_options(task.name, options)
+    _check_arguments(task, args, kwargs)
+    _resolve_routing(task, options)
+    canvas = in_canvas(options)
+    task_id = options.get("task_id")
+    if task_id is None:
+        task_id = options["task_id"] = uuid()
+    invocation_id = uuid()
+    make_result = EagerInvocationResult if eager else InvocationResult
+    result = make_result.waiting(
+        task_id, invocation_id, backend=task.backend, task_name=task.name, app=task.app
+    )
+    invocation = Invocation(
+        id=invocation_id,
+        task_id=task_id,
+        args=args,
+        kwargs=kwargs,
+        options=options,
+        result=result,
+        eager=eager,
+    )
+    # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
+    result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
+    call = Prepared(
+        invocation=invocation,
+        given=given,
+        on_conflict=own.get("unique_on_conflict", policy.on_conflict),
+        on_store_error=own.get("unique_on_store_error", policy.on_store_error),
+    )
+    if not policy.guarded:
+        return call
+    claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
+    _check_serialisable(task, args, kwargs, options)
+    limits = limits_of(task, own, options)
+    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
+    expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
+    header = Header(
+        task_id=task_id,
+        invocation_id=invocation_id,
+        name=name,
+        stale=limits.stale,
+        expires=limits.expires if expiry_is_ours else None,
+        canvas=canvas,
+    )
+    ask = Ask(
+        name=name,
+        task_id=task_id,
+        claim=limits.stale if policy.unique else None,
+        window=policy.window,
+        replace=call.on_conflict == "replace" and not canvas,
+    )
+    return replace(call, ask=ask, header=header)
+
+
+def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
+    if not isinstance(args, (list, tuple)):
+        msg = f"{task.name}: args is {args!r}; give a list or a tuple"
+        raise TypeError(msg)
+    if not isinstance(kwargs, Mapping):
+        msg = f"{task.name}: kwargs is {kwargs!r}; give a mapping"
+        raise TypeError(msg)
+    task.check_call(args, kwargs)
+
+
+def _resolve_routing(task: DjangoTask, options: dict[str, Any]) -> None:
+    queue = options.get("queue")
+    if queue is None:
+        return
+    defaults = getattr(queue, "default_task_kwargs", None)  # of a CeleryQueueEnum
+    if defaults is not None:
+        for name, value in defaults.items():
+            if getattr(task, name, None) is None:
+                options.setdefault(name, value)
+        queue = options["queue"] = queue.queue_name
+    app = task.app
+    if isinstance(queue, str) and not app.conf.task_create_missing_queues and queue not in app.amqp.queues:
+        msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
+        raise QueueNotFound(msg)
+
+
+def _check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
+    """Raise kombu's ``EncodeError`` for arguments that the message can't carry."""
+    if getattr(task, "_dump_pydantic_arguments", None) is not None:
+        return
+    serializer = options.get("serializer")
+    serialization.dumps((args, kwargs), task.serializer if serializer is None else serializer)
+
+
+def _tell_timeout(
+    task: DjangoTask,
+    invocation_id: str,
+    args: Any,
+    kwargs: Any,
+    options: Any,
+    result: InvocationResult,
+    exc: Exception,
+) -> None:
+    events.TIMED_OUT.tell(task, invocation_id, args, kwargs, result.id, exc, options, result)

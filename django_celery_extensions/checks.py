@@ -1,0 +1,121 @@
+"""System checks: what can be known to be wrong before the first call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import current_app
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.utils.module_loading import import_string
+
+from django_celery_extensions.commands import unknown_commands
+from django_celery_extensions.config import PREFIX, settings, unknown_settings
+from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
+from django_celery_extensions.options import limits_of, unknown_options
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.task import DjangoTask
+from django_celery_extensions.timing import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from celery.app.task import Task
+
+
+def _known_tasks() -> Iterator[Task[..., Any]]:
+    for name, task in sorted(current_app.tasks.items()):
+        if not name.startswith("celery."):
+            yield task
+
+
+def _django_tasks() -> Iterator[DjangoTask]:
+    return (task for task in _known_tasks() if isinstance(task, DjangoTask))
+
+
+def check_settings(**_: object) -> list[CheckMessage]:
+    """W001: unknown settings. E002: durations that can't be. E007: an unknown lock store."""
+    found: list[CheckMessage] = []
+    for name, likely in unknown_settings():
+        hint = f"Did you mean {likely}?" if likely else None
+        found.append(
+            Warning(f"The setting {name} is unknown.", hint=hint, id="django_celery_extensions.W001")
+        )
+    durations = {
+        "LOCK_TIMEOUT": settings.LOCK_TIMEOUT,
+        "LOCK_SLEEP": settings.LOCK_SLEEP,
+        "DEFAULT_TASK_STALE_TIME_LIMIT": settings.DEFAULT_TASK_STALE_TIME_LIMIT,
+        "DEFAULT_TASK_MAX_QUEUE_WAITING_TIME": settings.DEFAULT_TASK_MAX_QUEUE_WAITING_TIME,
+    }
+    for name, value in durations.items():
+        if isinstance(value, (int, float, str)) or hasattr(value, "total_seconds"):
+            try:
+                seconds(value, PREFIX + name)  # type: ignore[arg-type]
+            except TaskConfigurationError as exc:
+                found.append(Error(str(exc), id="django_celery_extensions.E002"))
+    if settings.LOCK_STORE not in ("cache", "zookeeper"):
+        msg = f"{PREFIX}LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'."
+        found.append(Error(msg, id="django_celery_extensions.E007"))
+    return found
+
+
+def check_cache(**_: object) -> list[CheckMessage]:
+    """E003: a cache that can't keep claims, where a task needs one."""
+    if not any(task.policy.guarded for task in _django_tasks()):
+        return []
+    try:
+        claim_store(eager=current_app.conf.task_always_eager)
+    except TaskConfigurationError as exc:
+        return [Error(str(exc), id="django_celery_extensions.E003")]
+    return []
+
+
+def check_stale_limits(**_: object) -> list[CheckMessage]:
+    """E004: unique tasks whose claims have no stale limit."""
+    found: list[CheckMessage] = []
+    for task in _django_tasks():
+        if not task.policy.unique:
+            continue
+        try:
+            limits_of(task, {}, {})
+        except (StaleLimitMissing, TaskConfigurationError) as exc:
+            found.append(Error(f"{task.name}: {exc}", id="django_celery_extensions.E004"))
+    return found
+
+
+def check_commands(**_: object) -> list[CheckMessage]:
+    """E005: commands that are to be tasks and do not exist."""
+    found: list[CheckMessage] = []
+    for name, likely in unknown_commands(settings.AUTO_GENERATE_TASKS_DJANGO_COMMANDS):
+        found.append(
+            Error(
+                f"{PREFIX}AUTO_GENERATE_TASKS_DJANGO_COMMANDS names {name!r}, which is no management command.",
+                hint=f"Did you mean {likely!r}?" if likely else None,
+                id="django_celery_extensions.E005",
+            )
+        )
+    return found
+
+
+def check_tasks(**_: object) -> list[CheckMessage]:
+    """W006: options that nobody knows. And whatever the project's CELERY_TASK_CHECKER finds."""
+    found: list[CheckMessage] = []
+    checker = None if settings.CELERY_TASK_CHECKER is None else import_string(settings.CELERY_TASK_CHECKER)
+    for task in _known_tasks():
+        if isinstance(task, DjangoTask):
+            for option in unknown_options(task):
+                msg = f"{task.name}: the option {option!r} is known neither to Celery nor to django_celery_extensions."
+                hint = "Declare it on a base class of the task if it is an attribute of your own."
+                found.append(Warning(msg, hint=hint, id="django_celery_extensions.W006"))
+        message = None if checker is None else checker(task.name, task)
+        if message is not None:
+            found.append(message)
+    return found
+
+
+CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
+    check_settings,
+    check_cache,
+    check_stale_limits,
+    check_commands,
+    check_tasks,
+)

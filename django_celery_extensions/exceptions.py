@@ -1,0 +1,54 @@
+"""The one tree of errors.
+
+Everything this library raises on its own account is a :class:`CeleryError`, which is itself a
+``celery.exceptions.CeleryError``. Errors of Celery, kombu and Django pass through unchanged.
+"""
+
+from __future__ import annotations
+
+from celery.exceptions import CeleryError as BaseCeleryError
+from django.core.exceptions import ImproperlyConfigured
+
+
+class CeleryError(BaseCeleryError):
+    """Root of the errors of django_celery_extensions."""
+
+
+class TaskConfigurationError(CeleryError, ImproperlyConfigured):
+    """A task, a setting or a cache is set up in a way that can't work."""
+
+
+class InvalidOption(CeleryError, TypeError):
+    """A call was made with an option that does not exist or a value that it can't have."""
+
+
+class NotTriggeredCeleryError(CeleryError):
+    """The result was asked for before the transaction committed: the task has not been sent yet."""
+
+
+class UniqueTaskConflict(CeleryError):
+    """The same task is queued or running already; ``task_id`` names it (``unique_on_conflict="raise"``)."""
+
+    def __init__(self, task_name: str, task_id: str) -> None:
+        super().__init__(task_name, task_id)
+        self.task_name = task_name
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"{self.task_name} is queued or running already as task {self.task_id}"
+
+
+class StaleLimitMissing(CeleryError):
+    """A unique task has no stale limit and nothing to compute one from."""
+
+
+class CommandTaskError(CeleryError):
+    """A management command, or one of its options, is not there to be run as a task."""
+
+
+class StoreUnavailable(CeleryError):
+    """The store of claims and locks can't be reached. Nothing is known about who holds what."""
+
+
+class LeaseLost(CeleryError):
+    """What was held can no longer be trusted: stop, or write only what a fence protects."""

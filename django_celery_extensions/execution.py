@@ -1,0 +1,316 @@
+"""The way of a message through the worker: start, body, settle.
+
+:func:`run` is the whole of it, called by Celery's tracer in place of the body of a guarded task.
+:func:`watch` stands around the tracer, for messages whose body is never reached.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import Ignore, Reject, Retry
+from celery.states import EXCEPTION_STATES, READY_STATES, SUCCESS
+from celery.utils import uuid
+
+from django_celery_extensions.claims import Claim, heartbeat
+from django_celery_extensions.config import settings
+from django_celery_extensions.dispatch import add_header
+from django_celery_extensions.events import STARTED
+from django_celery_extensions.exceptions import CeleryError, StoreUnavailable, UniqueTaskConflict
+from django_celery_extensions.invocation import (
+    EXECUTION,
+    HEADER,
+    Header,
+    read_header,
+    request_header,
+    request_in_canvas,
+)
+from django_celery_extensions.keys import unique_name
+from django_celery_extensions.options import limits_of
+from django_celery_extensions.results import IGNORED
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery.app.task import Context
+
+    from django_celery_extensions.task import DjangoTask
+
+logger = logging.getLogger(__name__)
+
+#: Name in a request's header of the owner token that the worker's parent process gave this delivery.
+TOKEN = "token"  # noqa: S105
+#: Name in a request's header of the mark that the body was reached.
+REACHED = "reached"
+#: How long the start and the end of a body wait for a store that can't be reached: seconds between the tries.
+STORE_PAUSES = (0.5, 1.5)
+#: Seconds before a message that has to wait comes back: the first, doubled each time, and the longest.
+WAIT_FIRST, WAIT_LONGEST = 0.1, 5.0
+
+
+class Execution:
+    """One delivery of one message: what it was sent with, and what it holds."""
+
+    def __init__(self, task: DjangoTask, request: Context) -> None:
+        self.task = task
+        self.request = request
+        self.task_id = str(request.id)
+        marks = _marks(vars(request))
+        marks[REACHED] = True
+        self.token = str(marks.get(TOKEN) or uuid())
+        self.eager = bool(request.is_eager)
+        header = request_header(request)
+        self.header = self._own_header() if header is None else header
+        self.canvas = self.header.canvas or request_in_canvas(request)
+        self.claim: Claim | None = None
+        #: A retry of the same task has been sent: the claim is that message's now.
+        self.handed_over = False
+
+    def _own_header(self) -> Header:
+        # Sent by somebody else (send_task, another language, plain beat): what its caller would have said.
+        request, task = self.request, self.task
+        hard, soft = request.timelimit or (None, None)
+        limits = limits_of(task, {}, {"time_limit": hard, "soft_time_limit": soft})
+        name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, request.args or (), request.kwargs or {})
+        return Header(task_id=self.task_id, invocation_id=self.task_id, name=name, stale=limits.stale)
+
+    def start(self) -> Answer:
+        """Ask the store whether the body may run; wait for it a little where it can't be reached."""
+        policy = self.task.policy
+        lease = min(policy.lease, self.header.stale)
+        ask = Ask(
+            name=self.header.name,
+            task_id=self.task_id,
+            token=self.token,
+            claim=lease if policy.unique else None,
+            window=policy.window,
+            until_start=policy.until_start,
+        )
+        answer: Answer
+        asked_at, answer = _patiently(lambda: claim_store(eager=self.eager).start(ask))
+        if answer.verdict is Verdict.FREE and policy.unique and not policy.until_start:
+            holding = Holding(name=ask.name, task_id=ask.task_id, token=ask.token, fence=answer.fence)
+            self.claim = Claim(holding, lease=lease, stale=self.header.stale, asked_at=asked_at)
+            heartbeat.keep(self.claim)
+        return answer
+
+    def settle(self, *, succeeded: bool) -> None:
+        """End the claim, if it is still this execution's, and open the window after a success."""
+        window = self.task.policy.window_after_success if succeeded and not self.handed_over else None
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            heartbeat.drop(claim)
+        if window is None and (claim is None or self.handed_over):
+            return
+        holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
+        try:
+            _patiently(lambda: claim_store(eager=self.eager).settle(holding, window))
+        except StoreUnavailable as exc:
+            logger.warning(
+                "the claim of %s[%s] ends by itself within %s seconds: %s",
+                self.task.name,
+                self.task_id,
+                self.task.policy.lease,
+                exc,
+                extra={"task_id": self.task_id, "key": self.header.name},
+            )
+
+    def requeue(self) -> None:
+        """Keep the claim for the same task, queued again."""
+        claim, self.claim = self.claim, None
+        if claim is None:
+            return
+        heartbeat.drop(claim)
+        ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale)
+        try:
+            _patiently(lambda: claim_store(eager=self.eager).admit(ask))
+        except StoreUnavailable as exc:
+            logger.warning(
+                "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
+            )
+
+    def wait_for(self, task_id: str, countdown: float | None = None) -> Ignore:
+        """Send the message again, to come back when ``task_id`` may have ended; costs no retry."""
+        if countdown is None:
+            countdown = min(WAIT_FIRST * 2**self.header.waits, WAIT_LONGEST)
+        header = replace(self.header, follows=task_id, waits=self.header.waits + 1, claimed=False)
+        signature = self.task.signature_from_request(
+            self.request, countdown=countdown, retries=self.request.retries
+        )
+        options = dict(signature.options)
+        add_header(self.task, options, header)
+        self.task.send(signature.args, signature.kwargs, **options)
+        return Ignore(f"waits for task {task_id}")
+
+    def drop(self, why: str) -> Ignore:
+        """Let the message go without running it: state IGNORED."""
+        logger.info(
+            "task %s[%s] is not run: %s",
+            self.task.name,
+            self.task_id,
+            why,
+            extra={"task_id": self.task_id, "key": self.header.name},
+        )
+        ignore_result = self.request.ignore_result or self.task.ignore_result
+        if not ignore_result and not self.eager:
+            self.task.backend.store_result(self.task_id, None, IGNORED, request=self.request)
+        return Ignore(why)
+
+
+def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run the body of a guarded task: start, body, settle."""
+    execution = Execution(task, request)
+    setattr(request, EXECUTION, execution)
+
+    done, value = take_over(execution)
+    if done:
+        return value
+    try:
+        answer = execution.start()
+    except StoreUnavailable as exc:
+        answer = _without_store(execution, exc)
+    if answer.verdict is not Verdict.FREE:
+        done, value = _not_free(execution, answer)
+        if done:
+            return value
+
+    try:
+        STARTED.tell(task, execution.task_id, args, kwargs)
+        value = body(*args, **kwargs)
+    except Retry as exc:
+        if request.is_eager and getattr(exc, "sig", None) is not None:
+            execution.requeue()  # Celery runs the retry here and now, once the tracer is done
+        else:
+            execution.settle(succeeded=False)
+        raise
+    except Reject as exc:
+        if getattr(exc, "requeue", False):
+            execution.requeue()
+        else:
+            execution.settle(succeeded=False)
+        raise
+    except BaseException:
+        execution.settle(succeeded=False)
+        raise
+    execution.settle(succeeded=True)
+    return value
+
+
+def take_over(execution: Execution) -> tuple[bool, Any]:
+    """Look for the result of the task that a message waits for; raise it where it is an error.
+
+    Returns whether there is one to take over, and the result.
+    """
+    followed = execution.header.follows
+    if followed is None:
+        return False, None
+    task = execution.task
+    try:
+        meta = task.backend.get_task_meta(followed)
+    except NotImplementedError:  # no result backend
+        return False, None
+    if meta["status"] == SUCCESS:
+        if followed == execution.task_id:
+            # This very message, delivered twice: its first delivery told everybody who waits for it.
+            raise Ignore("has run already")
+        return True, meta["result"]
+    if meta["status"] in EXCEPTION_STATES & READY_STATES and isinstance(meta["result"], Exception):
+        if followed == execution.task_id:
+            raise Ignore("has run already")
+        if meta["status"] == "FAILURE":
+            raise meta["result"]
+    return False, None
+
+
+def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
+    """Decide what becomes of a message that may not run now; returns like :func:`take_over`, or raises."""
+    header, policy = execution.header, execution.task.policy
+    if answer.verdict is Verdict.BUSY:
+        raise execution.wait_for(execution.task_id)
+    if answer.verdict is Verdict.WINDOW:
+        if not execution.canvas:
+            raise execution.drop(f"within the ignore window of task {answer.task_id}")
+        execution.header = replace(header, follows=answer.task_id)
+        if header.follows != answer.task_id:
+            return take_over(execution)
+        return False, None  # others depend on it and there is no result to take over: it runs
+    if execution.canvas:
+        raise execution.wait_for(answer.task_id)
+    if not header.claimed and policy.on_conflict == "raise":
+        raise UniqueTaskConflict(execution.task.name, answer.task_id)
+    raise execution.drop(f"{header.name} is held by task {answer.task_id}")
+
+
+def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
+    """Decide what becomes of a message when the store stays away: sent again, or run unclaimed if it may."""
+    if execution.task.policy.on_store_error == "publish":
+        logger.warning("task %s[%s] runs without a claim: %s", execution.task.name, execution.task_id, exc)
+        return Answer(verdict=Verdict.FREE)
+    if execution.eager:
+        raise exc
+    logger.warning("task %s[%s] waits for the store: %s", execution.task.name, execution.task_id, exc)
+    raise execution.wait_for(execution.header.follows or "", countdown=WAIT_LONGEST) from exc
+
+
+def _patiently(step: Callable[[], Any]) -> tuple[float, Any]:
+    """Take a step of the store, a few times if need be; returns when it was asked (monotonic) and its answer."""
+    for pause in STORE_PAUSES:
+        asked_at = time.monotonic()
+        try:
+            return asked_at, step()
+        except StoreUnavailable:
+            time.sleep(pause)
+    return time.monotonic(), step()
+
+
+def watch(task: DjangoTask, trace: Callable[..., Any]) -> Callable[..., Any]:
+    """Stand around a tracer: a message whose body is not reached gives up its claim.
+
+    That is so when something fails before the body, or when Celery finds that the task has succeeded before.
+    """
+
+    def watched(task_id: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
+        request = {} if request is None else request
+        marks = _marks(request)
+        try:
+            return trace(task_id, args, kwargs, request)
+        finally:
+            if not marks.get(REACHED):
+                abandon(task, request, token="")
+
+    return watched
+
+
+def mark_delivery(request: dict[str, Any]) -> str:
+    """Give one delivery of a message an owner token, known to the worker's parent process and its child."""
+    token = uuid()
+    _marks(request)[TOKEN] = token
+    return token
+
+
+def _marks(request: dict[str, Any]) -> dict[str, Any]:
+    # Kept within our header, not beside it: Celery sends unknown names of a request along with a retry.
+    header = request.get(HEADER)
+    if not isinstance(header, dict):
+        header = request[HEADER] = {}
+    return header
+
+
+def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: bool = False) -> None:
+    """Settle the claim of a message from its headers, where no body can: end it, or keep it queued."""
+    header = read_header(request, request.get("id"))
+    if header is None or not task.policy.unique:
+        return
+    try:
+        store = claim_store(eager=True)
+        if requeue:
+            store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale))
+        else:
+            store.settle(Holding(name=header.name, task_id=header.task_id, token=token))
+    except (StoreUnavailable, CeleryError) as exc:
+        logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)

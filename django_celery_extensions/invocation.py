@@ -1,0 +1,133 @@
+"""One call of a task, and the header that its message carries.
+
+The header holds what the worker must not make again: the unique name (a tuple that became a list would
+give another one) and how long the claim lasts. It names the task id it was made for, so that headers
+copied to another message mean nothing there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from celery.app.task import Context
+
+    from django_celery_extensions.results import InvocationResult
+
+#: Name of the message header.
+HEADER = "dce"
+#: Name in a request of the execution that it became.
+EXECUTION = "dce_execution"
+
+
+class Outcome(str, Enum):
+    """How an invocation ended, or that it has not yet."""
+
+    WAITING = "waiting"
+    TRIGGERED = "triggered"
+    UNIQUE = "unique"
+    IGNORED = "ignored"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call: its id, what was asked, and the result that the caller holds."""
+
+    id: str
+    task_id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    #: Options for Celery's own ``apply_async`` or ``apply``, those of ours taken out.
+    options: dict[str, Any]
+    result: InvocationResult
+    eager: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a message says about its claim and its ignore window."""
+
+    task_id: str
+    invocation_id: str
+    #: Unique name of the call.
+    name: str
+    #: Seconds the claim may last, from the start to the end of the body (and again for each wait).
+    stale: float
+    #: Seconds after which the message is too old, where that limit is ours (None: the caller's, or none).
+    expires: float | None = None
+    #: The caller holds a claim for this message.
+    claimed: bool = False
+    #: Others depend on this very message: it is never dropped without an answer.
+    canvas: bool = False
+    #: Task id whose result this message waits for.
+    follows: str | None = None
+    #: How often it has waited.
+    waits: int = 0
+
+    def pack(self) -> dict[str, Any]:
+        """Return the header as a message carries it."""
+        packed: dict[str, Any] = {
+            "id": self.task_id,
+            "invocation": self.invocation_id,
+            "name": self.name,
+            "stale": self.stale,
+        }
+        optional = {
+            "expires": self.expires,
+            "claimed": self.claimed,
+            "canvas": self.canvas,
+            "follows": self.follows,
+            "waits": self.waits,
+        }
+        packed.update((key, value) for key, value in optional.items() if value)
+        return packed
+
+
+def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Header | None:
+    """Return our header among ``headers``, if there is one and it was made for this task id."""
+    packed = headers.get(HEADER) if headers else None
+    if not isinstance(packed, dict) or packed.get("id") != task_id or "name" not in packed:
+        return None
+    return Header(
+        task_id=packed["id"],
+        invocation_id=packed["invocation"],
+        name=packed["name"],
+        stale=packed["stale"],
+        expires=packed.get("expires"),
+        claimed=packed.get("claimed", False),
+        canvas=packed.get("canvas", False),
+        follows=packed.get("follows"),
+        waits=packed.get("waits", 0),
+    )
+
+
+def request_header(request: Context) -> Header | None:
+    """Return our header of the message that ``request`` came from."""
+    # A worker spreads custom headers over the request; an eager run keeps them in .headers.
+    return read_header(vars(request), request.id) or read_header(request.headers, request.id)
+
+
+#: Options by which a canvas fixes the id of a message or hangs something on its end.
+_CANVAS_OPTIONS = ("chord", "group_id", "link", "link_error")
+
+
+def in_canvas(options: Mapping[str, Any]) -> bool:
+    """Tell whether others depend on this very message: a chain, group, chord, callback or frozen id."""
+    return (
+        "chain" in options
+        or any(options.get(name) for name in _CANVAS_OPTIONS)
+        # Signature.freeze sets both; nobody else sets a reply_to with an id of their own.
+        or ("task_id" in options and "reply_to" in options)
+    )
+
+
+def request_in_canvas(request: Context) -> bool:
+    """Tell the same of a message that a worker has received."""
+    return bool(request.chain or request.chord or request.group or request.callbacks or request.errbacks)

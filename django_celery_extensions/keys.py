@@ -1,0 +1,128 @@
+"""The name of a unique task: which calls count as the same one, and how that is written.
+
+``f(5)``, ``f(x=5)`` and ``f(5, y=<its default>)`` are one call; a tuple and the list it becomes in JSON
+are one value; 0, None, False and "" are four. The name is made once, by the caller, and travels in the
+message (see :mod:`~django_celery_extensions.invocation`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from kombu.utils.json import dumps
+
+from django_celery_extensions.exceptions import InvalidOption, TaskConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from celery import Task
+
+#: What Memcached and Redis Cluster's hash tags let pass unchanged, with room left for cache prefixes.
+_SAFE = re.compile(r"[!-z|~]{1,180}")
+
+
+def default_unique_key_generator(
+    task: Task[..., Any],
+    prefix: str,
+    task_args: Sequence[Any] | None,
+    task_kwargs: Mapping[str, Any] | None,
+) -> str:
+    """Name a call after its task and its arguments (``unique_keys`` of them, where the task says which).
+
+    Raises :class:`InvalidOption` for arguments that have no JSON form.
+    """
+    arguments = call_arguments(task, task_args or (), task_kwargs or {})
+    wanted = getattr(task, "unique_keys", None)
+    if wanted is not None:
+        arguments = {name: arguments.get(name) for name in wanted}
+    try:
+        text = dumps(arguments, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError) as exc:
+        msg = (
+            f"{task.name}: no unique key can be made of {arguments!r} ({exc}); pass values that have a JSON form, "
+            "name those that do in unique_keys, or give the task a unique_key_generator"
+        )
+        raise InvalidOption(msg) from exc
+    return f"{prefix}:{task.name}:{sha256(text.encode()).hexdigest()[:32]}"
+
+
+def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every argument of a call by its name, defaults filled in."""
+    dump = getattr(task, "_dump_pydantic_arguments", None)  # Celery 5.7, tasks made with pydantic=True
+    if dump is not None:
+        args, kwargs = dump(args, kwargs)
+    signature = body_signature(task)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        if task.typing:
+            raise
+        # Such a task lets Celery send what its body can't take; the call is still a call.
+        return {"*": list(args), "**": dict(kwargs), "!": str(exc)}
+    bound.apply_defaults()
+    arguments: dict[str, Any] = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(bound.arguments[name])
+        else:
+            arguments[name] = bound.arguments[name]
+    return arguments
+
+
+def body_signature(task: Task[..., Any]) -> inspect.Signature:
+    """Return the signature of the body of a task, without ``self``."""
+    cached: inspect.Signature | None = task.__dict__.get("_body_signature")
+    if cached is None:
+        cached = inspect.signature(task.run)
+        task.__dict__["_body_signature"] = cached
+    return cached
+
+
+def check_argument_names(task: Task[..., Any], option: str, names: Sequence[str]) -> None:
+    """Raise :class:`TaskConfigurationError` where ``option`` names an argument that the body does not take."""
+    if isinstance(names, str):
+        msg = f"{task.name}: {option}={names!r} is a string; give a list or tuple of argument names"
+        raise TaskConfigurationError(msg)
+    parameters = body_signature(task).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    unknown = [name for name in names if name not in parameters]
+    if unknown:
+        msg = (
+            f"{task.name}: {option} names {', '.join(map(repr, unknown))}, but the task takes "
+            f"{', '.join(parameters) or 'no arguments'}"
+        )
+        raise TaskConfigurationError(msg)
+
+
+def unique_name(task: Task[..., Any], prefix: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return what the task's own generator says, made safe as a part of a store's key.
+
+    Raises :class:`TaskConfigurationError` unless the generator returns a string that is not empty.
+    """
+    # Looked up on the class, so that a plain function given to the decorator is not bound as a method;
+    # one defined as a method takes the task as its ``self``, which comes to the same call.
+    owner: Any = type(task)
+    generator: Callable[..., Any] = owner.unique_key_generator
+    name = generator(task, prefix, args, kwargs)
+    if not isinstance(name, str) or not name:
+        msg = f"{task.name}: its unique_key_generator returned {name!r}; it must return a string that is not empty"
+        raise TaskConfigurationError(msg)
+    if _SAFE.fullmatch(name):
+        return name
+    readable = re.sub(r"[^!-z|~]+", "_", name)[:100]
+    return f"{readable}:{sha256(name.encode()).hexdigest()[:32]}"
+
+
+def claim_key(name: str) -> str:
+    """Return the store's key of the claim. The braces keep it in one Redis Cluster slot with its window."""
+    return "{" + name + "}"
+
+
+def window_key(prefix: str, name: str) -> str:
+    """Return the store's key of the ignore window."""
+    return prefix + ":{" + name + "}"

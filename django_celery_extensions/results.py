@@ -1,0 +1,173 @@
+"""Results that exist before the task does.
+
+An invocation's result is Celery's ``AsyncResult`` (``EagerResult`` when eager) with one thing added: it
+knows how the invocation ended, and answers by itself while, or where, there is nothing to ask a backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, EagerResult
+from vine import promise
+
+from django_celery_extensions.exceptions import NotTriggeredCeleryError
+from django_celery_extensions.invocation import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: State before the commit, and for good after a rollback.
+WAITING = "WAITING"
+#: State of an invocation, or of a message, that was not run because of its ignore window or its duplicate.
+IGNORED = "IGNORED"
+
+_OWN_STATES = {Outcome.WAITING: WAITING, Outcome.IGNORED: IGNORED}
+
+
+class InvocationResult(AsyncResult):  # type: ignore[type-arg]
+    """What every way of invoking a ``DjangoTask`` returns.
+
+    ``outcome`` tells how the invocation ended; ``invocation_id`` is its id, None for a result that was looked
+    up by its task id.
+    """
+
+    invocation_id: str | None = None
+    outcome = Outcome.TRIGGERED
+    #: Called with this result and the error when waiting timed out.
+    on_timeout: Callable[[InvocationResult, Exception], None] | None = None
+
+    @classmethod
+    def waiting(cls, task_id: str, invocation_id: str, **arguments: Any) -> InvocationResult:
+        """Return the result of an invocation that has not ended yet."""
+        result = cls(task_id, **arguments)
+        result.invocation_id = invocation_id
+        result.outcome = Outcome.WAITING
+        return result
+
+    def joined(self, task_id: str) -> None:
+        """Become a result of the active task ``task_id``."""
+        self.outcome = Outcome.UNIQUE
+        if task_id == self.id:
+            return
+        awaited = any(self.on_ready.listeners)  # then() was called: the backend listens for the old id
+        backend: Any = self.backend
+        if awaited:
+            backend.remove_pending_result(self)
+        self.id = task_id
+        if awaited:
+            backend.add_pending_result(self)
+
+    def ignore(self) -> None:
+        """Become the result of a task that is not run."""
+        self.outcome = Outcome.IGNORED
+
+    def timed_out(self, exc: Exception) -> None:
+        """Tell that waiting for the result timed out."""
+        if self.on_timeout is not None:
+            self.on_timeout(self, exc)
+
+    def _get_task_meta(self) -> dict[str, Any]:
+        state = _OWN_STATES.get(self.outcome)
+        if state is not None:
+            return {"status": state, "result": None, "traceback": None, "children": [], "task_id": self.id}
+        meta: dict[str, Any] = super()._get_task_meta()  # type: ignore[misc] # the stubs leave it out
+        return meta
+
+    def _maybe_set_cache(self, meta: dict[str, Any] | None) -> Any:
+        if meta and meta["status"] == IGNORED:
+            cached = self._set_cache(self.backend.meta_from_decoded(meta))  # type: ignore[attr-defined] # likewise
+            self.on_ready(self)
+            return cached
+        return super()._maybe_set_cache(meta)  # type: ignore[misc] # likewise
+
+    def ready(self) -> bool:
+        """Tell whether the task has ended; an ignored one has, one that waits for its commit has not."""
+        return self.state == IGNORED or (self.outcome is not Outcome.WAITING and super().ready())
+
+    def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the task and return its result; None where it was ignored.
+
+        Raises :class:`NotTriggeredCeleryError` before the commit, ``celery.exceptions.TimeoutError`` after
+        ``timeout`` seconds.
+        """
+        if self.outcome is Outcome.WAITING:
+            msg = (
+                f"task {self.id} has not been sent: it waits for its transaction to commit "
+                "(and never will be sent after a rollback)"
+            )
+            raise NotTriggeredCeleryError(msg)
+        if self.outcome is Outcome.IGNORED:
+            return None
+        try:
+            return self._wait(timeout, *args, **kwargs)
+        except CeleryTimeoutError as exc:
+            self.timed_out(exc)
+            raise
+
+    wait = get
+
+    def _wait(self, timeout: float | None, *args: Any, **kwargs: Any) -> Any:
+        # Celery's waiters know nothing of the state IGNORED, which a worker stores for a message it drops:
+        # show them each state that arrives, and look at the end of each interval where states don't arrive.
+        on_message, on_interval = kwargs.get("on_message"), kwargs.get("on_interval")
+
+        def see_message(meta: dict[str, Any]) -> None:
+            if meta.get("task_id") == self.id and meta["status"] == IGNORED:
+                self._maybe_set_cache(meta)
+            if on_message is not None:
+                on_message(meta)
+
+        def see_interval(*_: Any) -> None:
+            if on_interval is not None:
+                on_interval()
+            if not hasattr(self.backend, "result_consumer") and self.state == IGNORED:
+                raise _Ignored
+
+        try:
+            return super().get(
+                timeout, *args, **{**kwargs, "on_message": see_message, "on_interval": see_interval}
+            )
+        except _Ignored:
+            return None
+
+
+class _Ignored(Exception):
+    """Breaks out of Celery's waiting loop; never leaves this module."""
+
+
+class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type-arg]
+    """The same for a task that runs where it is called (``apply``, ``task_always_eager``)."""
+
+    # EagerResult reads these off the run; here there may be no run yet, or somebody else's.
+    state = status = AsyncResult.state
+    result = info = AsyncResult.result
+    traceback = AsyncResult.traceback
+
+    @classmethod
+    def waiting(cls, task_id: str, invocation_id: str, **arguments: Any) -> EagerInvocationResult:
+        """Return the result of an invocation that has not ended yet."""
+        result = cls(task_id, None, WAITING, name=arguments["task_name"])
+        result.invocation_id = invocation_id
+        result.outcome = Outcome.WAITING
+        result.app, result.backend = arguments["app"], arguments["backend"]
+        result.on_ready = promise()
+        return result
+
+    def ran(self, done: Any) -> None:
+        """Take over the result of the run."""
+        self.outcome = Outcome.TRIGGERED
+        self._result, self._state, self._traceback = done._result, done._state, done._traceback  # noqa: SLF001
+        self.on_ready(self)
+
+    def _get_task_meta(self) -> dict[str, Any]:
+        if self.outcome is Outcome.UNIQUE:
+            meta: dict[str, Any] = self.backend.get_task_meta(self.id)
+            return meta
+        return super()._get_task_meta()
+
+    def _wait(self, timeout: float | None, *args: Any, **kwargs: Any) -> Any:
+        if self.outcome is Outcome.UNIQUE:
+            return InvocationResult(self.id, backend=self.backend, app=self.app).get(timeout, *args, **kwargs)
+        return super()._wait(timeout, *args, **kwargs)

@@ -1,0 +1,117 @@
+"""What a store of claims and ignore windows must do.
+
+Each step is one atomic decision about one name, and says so in one round trip where the store can. Every
+step may be repeated with the same arguments without changing its outcome, so that a client library may
+send it again after a lost connection. Stores are safe to share between threads; they connect when first
+used, in the process that uses them, through the cache's own connections.
+
+Every method raises :class:`~django_celery_extensions.exceptions.StoreUnavailable` when it can't know the
+answer, and never takes that for an answer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Verdict(str, Enum):
+    """What a store says to a task that wants to be queued or run."""
+
+    #: Go ahead; the claim, if one was asked for, is yours.
+    FREE = "free"
+    #: Another task holds the claim.
+    HELD = "held"
+    #: Another execution of this very task holds it (the message was delivered twice).
+    BUSY = "busy"
+    #: The ignore window is open.
+    WINDOW = "window"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A task that wants to be queued (``token`` empty) or to run (``token`` of the execution).
+
+    ``claim`` is how many seconds the claim shall last, None where no claim is wanted; ``window`` whether an
+    open ignore window forbids it.
+    """
+
+    name: str
+    task_id: str
+    token: str = ""
+    claim: float | None = None
+    window: bool = False
+    #: Take the claim from another task that is queued, not running (``unique_on_conflict="replace"``).
+    replace: bool = False
+    #: End the claim instead of holding it while running (``unique_until="start"``).
+    until_start: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The verdict, with the task that holds the claim or opened the window, and the fence of a new claim."""
+
+    verdict: Verdict
+    task_id: str = ""
+    fence: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """A claim as it stands in a store. ``token`` is empty while its task is queued."""
+
+    name: str
+    task_id: str
+    token: str
+    fence: int = 0
+
+
+class ClaimStore(ABC):
+    """Claims and ignore windows, by the unique name of a call."""
+
+    #: The steps are atomic: no other client can come between reading and writing.
+    atomic: ClassVar[bool]
+    #: What is written here is seen by other processes.
+    shared: ClassVar[bool]
+
+    @abstractmethod
+    def admit(self, ask: Ask) -> Answer:
+        """Let a task be queued, or not: an open window forbids it, then another task's claim.
+
+        A task that holds the claim already keeps it, queued again and armed anew for ``ask.claim`` seconds.
+        """
+
+    @abstractmethod
+    def start(self, ask: Ask) -> Answer:
+        """Let a queued task run, or not. It holds the claim with its token then; a missing claim is made.
+
+        A window that forbids it ends the claim of the task.
+        """
+
+    @abstractmethod
+    def settle(self, holding: Holding, window: float | None = None) -> bool:
+        """End a claim if task and token are still its own; open the window for ``window`` seconds.
+
+        Returns whether the claim was still its own.
+        """
+
+    @abstractmethod
+    def renew(self, holdings: Sequence[tuple[Holding, float]]) -> list[bool]:
+        """Let each claim last so many seconds from now; False where it is not its owner's any more."""
+
+    @abstractmethod
+    def open_window(self, name: str, task_id: str, window: float) -> None:
+        """Open the ignore window for ``window`` seconds from now."""
+
+    @abstractmethod
+    def holding(self, name: str) -> Holding | None:
+        """Return the claim of a name, None where there is none."""
+
+    @abstractmethod
+    def forget(self, name: str) -> None:
+        """End claim and window of a name, whoever they belong to: for people and for tests."""

@@ -1,0 +1,160 @@
+"""Claims and ignore windows through Django's cache API, for caches that are not Redis.
+
+Only ``add`` is atomic there. What remains, and what comes of it:
+
+- *Taking over* (``replace``, a retry, the start of a task) reads the claim and then writes it. If the claim
+  ends in between and a third task takes it, that one's claim is overwritten: both tasks may run.
+- *Ending* a claim reads it and then deletes it. If it went stale in between and another task took it, that
+  one's claim is deleted.
+
+Both need a claim to end by its time limit within the moment between two commands. Lifetimes are rounded up
+to whole seconds by most caches, and a cache that evicts what it was given (Memcached out of memory, a
+database cache over MAX_ENTRIES) forgets claims.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from math import ceil
+from typing import TYPE_CHECKING
+
+from django.core.cache.backends.locmem import LocMemCache
+
+from django_celery_extensions import keys
+from django_celery_extensions.config import settings
+from django_celery_extensions.exceptions import StoreUnavailable
+from django_celery_extensions.stores.base import Answer, Ask, ClaimStore, Holding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from django.core.cache import BaseCache
+
+#: How often a claim that is there for ``add`` and gone for ``get`` is believed to have just ended.
+_ATTEMPTS = 5
+
+
+class CacheClaimStore(ClaimStore):
+    """Claims and windows as values of any Django cache whose ``add`` is atomic."""
+
+    atomic = False
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+        self.shared = not isinstance(cache, LocMemCache)  # type: ignore[misc]
+
+    def admit(self, ask: Ask) -> Answer:
+        """See :meth:`ClaimStore.admit`."""
+        with _translated_errors():
+            opened_by = self._window(ask)
+            if opened_by is not None:
+                return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
+            return self._take(ask)
+
+    def start(self, ask: Ask) -> Answer:
+        """See :meth:`ClaimStore.start`."""
+        with _translated_errors():
+            opened_by = self._window(ask)
+            if opened_by is not None:
+                held = self._read(ask.name)
+                if held is not None and _owned(held, ask):
+                    self._cache.delete(keys.claim_key(ask.name))
+                return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
+            answer = self._take(ask)
+            if ask.until_start and ask.claim is not None and answer.verdict is Verdict.FREE:
+                self._cache.delete(keys.claim_key(ask.name))
+            return answer
+
+    def settle(self, holding: Holding, window: float | None = None) -> bool:
+        """See :meth:`ClaimStore.settle`."""
+        with _translated_errors():
+            held = self._read(holding.name)
+            mine = held is not None and (held.task_id, held.token) == (holding.task_id, holding.token)
+            if mine:
+                self._cache.delete(keys.claim_key(holding.name))
+            if window is not None:
+                self._open_window(holding.name, holding.task_id, window)
+            return mine
+
+    def renew(self, holdings: Sequence[tuple[Holding, float]]) -> list[bool]:
+        """See :meth:`ClaimStore.renew`."""
+        with _translated_errors():
+            return [self._renew(holding, lasts) for holding, lasts in holdings]
+
+    def open_window(self, name: str, task_id: str, window: float) -> None:
+        """See :meth:`ClaimStore.open_window`."""
+        with _translated_errors():
+            self._open_window(name, task_id, window)
+
+    def holding(self, name: str) -> Holding | None:
+        """See :meth:`ClaimStore.holding`."""
+        with _translated_errors():
+            return self._read(name)
+
+    def forget(self, name: str) -> None:
+        """See :meth:`ClaimStore.forget`."""
+        with _translated_errors():
+            self._cache.delete_many([keys.claim_key(name), self._window_key(name)])
+
+    def _take(self, ask: Ask) -> Answer:
+        if ask.claim is None:
+            return Answer(verdict=Verdict.FREE)
+        key = keys.claim_key(ask.name)
+        timeout = ceil(ask.claim)
+        fence = time.time_ns() // 1000
+        for _ in range(_ATTEMPTS):
+            if self._cache.add(key, (ask.task_id, ask.token, fence), timeout):
+                return Answer(verdict=Verdict.FREE, fence=fence)
+            held = self._read(ask.name)
+            if held is None:
+                continue
+            if not _owned(held, ask) and not (ask.replace and not held.token):
+                verdict = Verdict.BUSY if held.task_id == ask.task_id else Verdict.HELD
+                return Answer(verdict=verdict, task_id=held.task_id)
+            fence = max(fence, held.fence + 1)
+            self._cache.set(key, (ask.task_id, ask.token, fence), timeout)
+            return Answer(verdict=Verdict.FREE, fence=fence)
+        msg = f"the cache {settings.CACHE_NAME!r} refuses a claim and shows none: it does not keep what it is given"
+        raise StoreUnavailable(msg)
+
+    def _read(self, name: str) -> Holding | None:
+        value = self._cache.get(keys.claim_key(name))
+        if value is None:
+            return None
+        task_id, token, fence = value
+        return Holding(name=name, task_id=task_id, token=token, fence=fence)
+
+    def _renew(self, holding: Holding, lasts: float) -> bool:
+        held = self._read(holding.name)
+        if held is None or (held.task_id, held.token) != (holding.task_id, holding.token):
+            return False
+        return bool(self._cache.touch(keys.claim_key(holding.name), ceil(lasts)))
+
+    def _window(self, ask: Ask) -> str | None:
+        if not ask.window:
+            return None
+        opened_by: str | None = self._cache.get(self._window_key(ask.name))
+        return opened_by
+
+    def _open_window(self, name: str, task_id: str, window: float) -> None:
+        self._cache.set(self._window_key(name), task_id, ceil(window))
+
+    def _window_key(self, name: str) -> str:
+        return keys.window_key(settings.IGNORE_TASK_KEY_PREFIX, name)
+
+
+def _owned(held: Holding, ask: Ask) -> bool:
+    # To be queued again (no token asked for) a task may come from any of its executions; to run, from the queue.
+    return held.task_id == ask.task_id and (not ask.token or held.token in ("", ask.token))
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except Exception as exc:  # every cache library has errors of its own
+        msg = f"the cache {settings.CACHE_NAME!r} can't be used: {exc!r}"
+        raise StoreUnavailable(msg) from exc

@@ -1,0 +1,19 @@
+-- Let a task be queued, or say why not.
+-- KEYS: claim (hash: task, token, fence), window (string: task id that opened it)
+-- ARGV: task id, milliseconds the claim lasts ("" = no claim wanted), look at the window ("1"/""),
+--       take the claim from a queued task ("1"/"")
+-- Returns {verdict, task id that stands in the way, fence}
+if ARGV[3] == '1' then
+  local last = redis.call('GET', KEYS[2])
+  if last then return {'window', last, '0'} end
+end
+if ARGV[2] == '' then return {'free', '', '0'} end
+local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence')
+if held[1] and held[1] ~= ARGV[1] and not (ARGV[4] == '1' and held[2] == '') then
+  return {'held', held[1], '0'}
+end
+local now = redis.call('TIME')
+local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now[1] * 1000000 + now[2]))
+redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', '', 'fence', fence)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {'free', '', fence}

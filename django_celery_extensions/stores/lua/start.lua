@@ -1,0 +1,27 @@
+-- Let a queued task run, or say why not.
+-- KEYS: claim (hash: task, token, fence), window (string: task id that opened it)
+-- ARGV: task id, owner token of this execution, milliseconds the claim lasts ("" = no claim wanted),
+--       look at the window ("1"/""), end the claim at the start ("1"/"")
+-- Returns {verdict, task id that stands in the way, fence}
+local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence')
+local mine = held[1] == ARGV[1] and (held[2] == '' or held[2] == ARGV[2])
+if ARGV[4] == '1' then
+  local last = redis.call('GET', KEYS[2])
+  if last then
+    if mine then redis.call('DEL', KEYS[1]) end
+    return {'window', last, '0'}
+  end
+end
+if ARGV[3] == '' then return {'free', '', '0'} end
+if held[1] and not mine then
+  return {held[1] == ARGV[1] and 'busy' or 'held', held[1], '0'}
+end
+local now = redis.call('TIME')
+local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now[1] * 1000000 + now[2]))
+if ARGV[5] == '1' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', ARGV[2], 'fence', fence)
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return {'free', '', fence}

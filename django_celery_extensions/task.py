@@ -1,0 +1,388 @@
+"""``DjangoTask``: a Celery task that is safe to call from Django.
+
+This is the façade. The way of a call stands in :mod:`~django_celery_extensions.dispatch`, the way of a
+message through the worker in :mod:`~django_celery_extensions.execution`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery.app.task import Task
+from celery.app.trace import task_has_custom
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from django.db import transaction
+
+from django_celery_extensions import events
+from django_celery_extensions.config import settings
+from django_celery_extensions.dispatch import dispatch, dispatch_many, resend, sending
+from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
+from django_celery_extensions.execution import run, watch
+from django_celery_extensions.hooks import Hooks
+from django_celery_extensions.invocation import EXECUTION
+from django_celery_extensions.keys import default_unique_key_generator, unique_name
+from django_celery_extensions.options import Policy, Queue, check_declaration, policy_of, take_queue
+from django_celery_extensions.results import EagerInvocationResult, InvocationResult
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.timing import retry_eta, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from celery import Celery
+    from celery.result import AsyncResult
+
+    from django_celery_extensions.claims import Claim
+    from django_celery_extensions.execution import Execution
+
+__all__ = [
+    "DjangoTask",
+    "NotTriggeredCeleryError",
+    "default_unique_key_generator",
+    "get_django_command_task",
+]
+
+
+def get_django_command_task(command_name: str) -> DjangoTask:
+    """Return the task made of a management command.
+
+    Raises :class:`~django_celery_extensions.exceptions.CommandTaskError` where there is none.
+    """
+    # Commands are tasks, so they stand above this module.
+    from django_celery_extensions.commands import command_task  # noqa: PLC0415
+
+    return command_task(command_name)
+
+
+class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
+    """Base class of tasks: ``@app.task(base=DjangoTask, unique=True)``.
+
+    Handlers of Celery that are defined here (``before_start``, ``on_success``, ``on_failure``, ``on_retry``) tell
+    the hooks ``on_task_*``; who overrides one calls ``super()``.
+    """
+
+    abstract = True
+    Request = "django_celery_extensions.worker:Request"
+
+    #: One queued-or-running task per key.
+    unique: bool = False
+    #: Names of the arguments that make the key; None: all of them.
+    unique_keys: Sequence[str] | None = None
+    #: ``f(task, prefix, task_args, task_kwargs) -> str``
+    unique_key_generator: Callable[..., str] = default_unique_key_generator
+    #: What a duplicate comes to: ``"join"``, ``"raise"``, ``"skip"`` or ``"replace"``.
+    unique_on_conflict: str = "join"
+    #: When the claim ends: ``"finish"``, or ``"start"`` of the body.
+    unique_until: str = "finish"
+    #: Seconds a claim may last, from sending to the start of the body and again from there to the end.
+    stale_time_limit: float | timedelta | None = None
+    #: What a call does when the store can't be reached: ``"raise"``, or ``"publish"`` without a claim.
+    unique_on_store_error: str = "raise"
+    #: Seconds the running claim of a dead worker outlives it; None: the setting LOCK_TIMEOUT.
+    lease_timeout: float | timedelta | None = None
+    #: Seconds a message may wait in its queue; None: the setting.
+    max_queue_waiting_time: float | timedelta | None = None
+    #: Open the ignore window after each success.
+    ignore_task_after_success: bool = False
+    #: How long the ignore window stays open.
+    ignore_task_timedelta: timedelta | float | None = None
+    #: Seconds (or timedeltas) before retry 1, 2, …; their number is ``max_retries`` unless that is given.
+    default_retry_delays: Sequence[float | timedelta] | None = None
+
+    queue = Queue()
+
+    _policy: ClassVar[Policy | None] = None
+
+    # --- declaration -------------------------------------------------------------------------------------
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = vars(cls)
+        owner = declared.get("name") or cls.__qualname__
+        if declared.get("_decorated"):
+            known = (
+                name
+                for base in cls.__mro__[1:]
+                for name in (*vars(base), *getattr(base, "__annotations__", ()))
+            )
+            check_declaration(owner, declared, known)
+        else:
+            check_declaration(owner, {n: v for n, v in declared.items() if not callable(v)}, dir(cls))
+        if (
+            cls.default_retry_delays is not None
+            and "default_retry_delays" in declared
+            and "max_retries" not in declared
+        ):
+            cls.max_retries = len(cls.default_retry_delays)
+        take_queue(cls)
+
+    @classmethod
+    def bind(cls, app: Celery) -> Celery:
+        """Bind the class to its app; a unique or ignored task gets its guard here."""
+        super().bind(app)
+        if cls.run is not Task.run:
+            # Celery binds the class, and a body can only be looked at through an instance.
+            task = object.__new__(cls)
+            cls._policy = policy_of(task)
+            if cls._policy.guarded and not getattr(vars(cls).get("__call__"), "guards", False):
+                _guard(cls, custom=task_has_custom(task, "__call__"))
+        return app
+
+    @property
+    def policy(self) -> Policy:
+        """What the options of this task come to."""
+        if self._policy is None:
+            _ = self.app  # binds the class
+        return policy_of(self) if self._policy is None else self._policy
+
+    @property
+    def __trace__(self) -> Callable[..., Any] | None:
+        trace: Callable[..., Any] | None = self.__dict__.get("_trace")
+        return trace
+
+    @__trace__.setter
+    def __trace__(self, trace: Callable[..., Any] | None) -> None:
+        # A worker puts the tracer of each task here.
+        self.__dict__["_trace"] = watch(self, trace) if trace is not None and self.policy.unique else trace
+
+    # --- invoking ----------------------------------------------------------------------------------------
+
+    def apply_async(  # type: ignore[override]
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send the task now, if it may be sent: see ``celery.Task.apply_async`` for the options.
+
+        Options of ours: ``stale_time_limit``, ``max_queue_waiting_time``, ``unique_on_conflict``,
+        ``unique_on_store_error``.
+
+        Raises ``InvalidOption``, ``UniqueTaskConflict`` (``unique_on_conflict="raise"``), ``StoreUnavailable``,
+        and what Celery raises.
+        """
+        if task_id is not None:
+            options["task_id"] = task_id
+        if options.get("retries"):
+            return resend(self, args, kwargs, options, self.send)
+        return dispatch(self, args, kwargs, options, send=self.send, eager=self.app.conf.task_always_eager)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> InvocationResult:
+        """Call ``delay`` when the transaction commits; the result has its id at once."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        using: str | None = None,
+        **options: Any,
+    ) -> InvocationResult:
+        """Call ``apply_async`` when the transaction of the database ``using`` commits, else never.
+
+        Arguments and options are checked now. A countdown counts from the commit.
+        """
+        return dispatch(
+            self,
+            args,
+            kwargs,
+            options,
+            send=self.send,
+            eager=self.app.conf.task_always_eager,
+            when=partial(transaction.on_commit, using=using),
+        )
+
+    def apply_async_and_get_result(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        propagate: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Call ``apply_async``, wait up to ``timeout`` seconds, and return what the task returned.
+
+        Raises ``celery.exceptions.TimeoutError``, after the hook ``on_invocation_timeout``.
+        """
+        result = self.apply_async(args, kwargs, **options)
+        if timeout is not None and timeout <= 0 and not result.ready():
+            exc = CeleryTimeoutError("The operation timed out.")
+            result.timed_out(exc)
+            raise exc
+        return result.get(timeout=timeout, propagate=propagate)
+
+    def apply(  # type: ignore[override]
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run the task here and now; a unique one claims its key first."""
+        current = sending.get()
+        inner = isinstance(current, EagerInvocationResult) and current.id == options.get("task_id")
+        if inner or options.get("retries"):  # from task_always_eager, or a retry of an eager run
+            return self.run_here(args, kwargs, **options)
+        return dispatch(self, args, kwargs, options, send=self.run_here, eager=True)
+
+    def delay_many(self, args_list: Iterable[Sequence[Any]]) -> list[InvocationResult]:
+        """Call the task once for each sequence of positional arguments; one result each, in order."""
+        return self.apply_async_many([(args, None) for args in args_list])
+
+    def apply_async_many(
+        self, calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]], **options: Any
+    ) -> list[InvocationResult]:
+        """Call the task once for each ``(args, kwargs)``; all are checked before the first is claimed or sent."""
+        return dispatch_many(self, calls, options, send=self.send, eager=self.app.conf.task_always_eager)
+
+    def delay_many_on_commit(self, args_list: Iterable[Sequence[Any]]) -> list[InvocationResult]:
+        """Call ``delay_many`` when the transaction commits."""
+        return self.apply_async_many_on_commit([(args, None) for args in args_list])
+
+    def apply_async_many_on_commit(
+        self,
+        calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]],
+        using: str | None = None,
+        **options: Any,
+    ) -> list[InvocationResult]:
+        """Call ``apply_async_many`` when the transaction of the database ``using`` commits."""
+        return dispatch_many(
+            self,
+            calls,
+            options,
+            send=self.send,
+            eager=self.app.conf.task_always_eager,
+            when=partial(transaction.on_commit, using=using),
+        )
+
+    def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
+        """Send the message as Celery does, past everything this class adds."""
+        return super().apply_async(args, kwargs, **options)
+
+    def run_here(self, args: Any, kwargs: Any, **options: Any) -> Any:
+        """Run the task as Celery's ``apply`` does, past everything this class adds."""
+        return super().apply(args, kwargs, **options)
+
+    def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``TypeError`` for arguments that the body does not take (unless ``typing=False``)."""
+        check_arguments = getattr(self, "__header__", None)
+        if self.typing and check_arguments is not None:
+            check_arguments(*args, **kwargs)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802
+        """Return the result of a task id; for the task that is being sent, the one its caller holds."""
+        current = sending.get()
+        if current is not None and current.id == task_id and not isinstance(current, EagerInvocationResult):
+            return current
+        return InvocationResult(task_id, backend=self.backend, task_name=self.name, app=self.app, **kwargs)
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Exception | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Retry the task, after the next of ``default_retry_delays`` unless ``eta`` or ``countdown`` say when."""
+        delays = self.default_retry_delays
+        if delays and eta is None and countdown is None:
+            countdown = seconds(
+                delays[min(self.request.retries, len(delays) - 1)], "default_retry_delays", zero=True
+            )
+        return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    def is_processing(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Tell whether a task with these arguments is queued or running.
+
+        Raises ``TaskConfigurationError`` for a task that is not unique.
+        """
+        if not self.policy.unique:
+            msg = (
+                f"{self.name} is not unique, so nobody knows whether it is queued or running; set unique=True"
+            )
+            raise TaskConfigurationError(msg)
+        name = unique_name(self, settings.UNIQUE_TASK_KEY_PREFIX, args or (), kwargs or {})
+        return claim_store(eager=self.app.conf.task_always_eager).holding(name) is not None
+
+    @property
+    def claim(self) -> Claim:
+        """The claim of the run that asks: ``.lost``, ``.ensure()``, ``.fence``.
+
+        Raises ``TaskConfigurationError`` outside of the body of a task that holds one.
+        """
+        execution: Execution | None = getattr(self.request, EXECUTION, None)
+        if execution is None or execution.claim is None:
+            msg = f"{self.name} holds no claim here: that is so only in the body of a task with unique=True"
+            raise TaskConfigurationError(msg)
+        return execution.claim
+
+    def set_ignore_task(self, ignore_task_timedelta: timedelta | float | None = None) -> None:
+        """Ignore calls with the arguments of the running task from now on, for so long.
+
+        Raises ``TaskConfigurationError`` outside of a run, and for a task without ``ignore_task_timedelta``,
+        whose calls look at no window.
+        """
+        policy = self.policy
+        execution: Execution | None = getattr(self.request, EXECUTION, None)
+        if not policy.window:
+            msg = f"{self.name} has no ignore_task_timedelta, so its calls do not look at ignore windows; give it one"
+            raise TaskConfigurationError(msg)
+        if execution is None:
+            msg = f"{self.name}.set_ignore_task() was called outside of a run of the task"
+            raise TaskConfigurationError(msg)
+        window = policy.default_window
+        if ignore_task_timedelta is not None:
+            window = seconds(ignore_task_timedelta, "ignore_task_timedelta")
+        if window is not None:
+            claim_store(eager=execution.eager).open_window(execution.header.name, execution.task_id, window)
+
+    def get_command_kwargs(self) -> dict[str, Any]:
+        """Options that every run of a command task gives its command; to override."""
+        return {}
+
+    # --- Celery's handlers, which tell our hooks -----------------------------------------------------------
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Tell ``on_task_start``; a guarded task tells it once it knows that it may run."""
+        if not self.policy.guarded:
+            events.STARTED.tell(self, task_id, args, kwargs)
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Tell ``on_task_success``."""
+        events.SUCCEEDED.tell(self, task_id, args, kwargs, retval)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Tell ``on_task_failure``."""
+        events.FAILED.tell(self, task_id, args, kwargs, exc, einfo)
+
+    def on_retry(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Tell ``on_task_retry``."""
+        when = getattr(getattr(einfo, "exception", None), "when", None)
+        events.RETRIED.tell(self, task_id, args, kwargs, exc, retry_eta(when, self.app.now()))
+
+
+def _guard(cls: type[DjangoTask], *, custom: bool) -> None:
+    """Put the guard of a unique or ignored task before its body.
+
+    On the task's own class only: Celery's tracer pays for a ``__call__`` wherever it finds one.
+    """
+    inherited = cls.__call__
+
+    def __call__(self: DjangoTask, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        request: Any = self.request_stack.top
+        if request is None or request.called_directly or EXECUTION in vars(request):
+            return inherited(self, *args, **kwargs)  # a plain call, also of itself from its own body
+        return run(self, request, partial(inherited, self) if custom else self.run, args, kwargs)
+
+    __call__.guards = True  # type: ignore[attr-defined]
+    cls.__call__ = __call__  # type: ignore[method-assign, assignment]

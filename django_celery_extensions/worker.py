@@ -1,0 +1,71 @@
+"""Endings that only the worker's parent process sees: revoke, expiry, hard time limit, a lost child.
+
+Celery tells them to the request of a message, so a ``DjangoTask`` has a request class of its own. It settles
+a claim there by the owner token that it gave to this delivery, which no other execution has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.worker.request import Request as CeleryRequest
+
+from django_celery_extensions.execution import abandon, mark_delivery
+
+if TYPE_CHECKING:
+    from celery.concurrency.base import BasePool
+
+    from django_celery_extensions.task import DjangoTask
+
+
+class Request(CeleryRequest):
+    """A delivery of a ``DjangoTask``'s message."""
+
+    task: DjangoTask
+    _already_revoked: bool
+
+    #: Owner token of the execution that this delivery becomes; None where the task holds no claims.
+    _token: str | None = None
+    _requeued = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.task.policy.unique:
+            self._token = mark_delivery(self.request_dict)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Note whether the message comes back."""
+        self._requeued = requeue and not self.acknowledged
+        super().reject(requeue=requeue)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """End the claim after the hard time limit: the child was killed in the body."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._settle()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """End the claim when the child was lost; it has settled by itself where it could return (``return_ok``)."""
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        if not return_ok:
+            self._settle()
+
+    def terminate(self, pool: BasePool, signal: Any = None) -> None:
+        """End the claim of a task that is killed."""
+        super().terminate(pool, signal=signal)
+        if self._already_revoked:
+            self._settle()
+
+    def revoked(self) -> bool:
+        """End the claim of a message that is not started because it was revoked or has expired."""
+        before = self._already_revoked
+        revoked: bool = super().revoked()
+        if revoked and not before:
+            self._settle(started=False)
+        return revoked
+
+    def _settle(self, *, started: bool = True) -> None:
+        if self._token is None:
+            return
+        started = started and self.time_start is not None
+        abandon(self.task, self.request_dict, token=self._token if started else "", requeue=self._requeued)
