@@ -1,0 +1,54 @@
+# Everything happens in .venv, which each target makes and fills as it needs (.ci/venv).
+
+PYTHON ?= python3
+export PYTHON
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo serve test lint unit integration build clean
+
+help:  ## list the targets
+	@echo "make TARGET [PYTHON=python3.12]"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14 | sed 's/^/  /'
+
+demo:  ## a shop with a real worker, driven through its own pages, ends with a table of what happened
+	@.ci/venv demo
+	@$(PY) -m example_project.demo
+
+serve:  ## the shop, its worker and beat left running; prints the address
+	@.ci/venv demo
+	@$(PY) -m example_project.serve
+
+test:  ## lint, types, unit and integration tests on real servers, with coverage
+	@.ci/install-servers
+	@.ci/venv test lint
+	@.ci/lint
+	@echo "==> unit and integration tests"
+	@$(PY) -m pytest --cov --cov-report=term
+
+lint:  ## ruff, mypy, import-linter
+	@.ci/venv lint
+	@.ci/lint
+
+unit:  ## the tests that need no server
+	@.ci/venv test
+	@$(PY) -m pytest tests/unit
+
+integration:  ## the tests on real servers and workers
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m pytest tests/integration
+
+build:  ## sdist and wheel in dist/, checked
+	@.ci/venv package
+	@echo "==> building dist/"
+	@rm -rf build dist
+	@$(PY) -m build --outdir dist
+	@$(PY) -m twine check --strict dist/*
+
+clean:  ## remove .venv and everything that was made
+	@echo "==> removing .venv, build/, dist/ and caches"
+	@rm -rf .venv .tox build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,141 @@
+"""Fixtures on real servers and real workers.
+
+A server that is not installed skips what needs it, except in CI, where it fails.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from tests.live import Live, point_app_at
+from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
+from tests.workers import Pool, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis as redis_py
+    from pytest_django.fixtures import SettingsWrapper
+
+
+class MakeServer(Protocol):
+    """Starts a server for one test: `make_server(RedisServer, "--maxmemory", "10mb")`."""
+
+    def __call__(self, server_class: type[Server], *arguments: str) -> Any: ...
+
+
+class MakeWorker(Protocol):
+    """Starts a worker for one test, with the arguments of `tests.workers.Worker`; `wait=False` returns at once."""
+
+    def __call__(self, *, pool: Pool = "prefork", wait: bool = True, **options: Any) -> Worker: ...
+
+
+def start(server_class: type[Server], *arguments: str) -> Any:
+    """Start a server, or skip the test (fail it in CI) where the program is missing."""
+    try:
+        return server_class(*arguments).start()
+    except ServerMissing as exc:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(exc))
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The broker and result backend of the session: a real redis-server. Don't kill it, use `make_server`."""
+    with start(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[RedisServer]:
+    """The redis-server of the session that carries only caches (claims, windows, leases)."""
+    with start(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """A real memcached of the session."""
+    with start(MemcachedServer) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(store_server: RedisServer) -> Iterator[redis_py.Redis]:
+    """A client of the emptied `store_server`."""
+    store_server.flush()
+    with store_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def make_server() -> Iterator[MakeServer]:
+    """A maker of servers of this test's own, which it may kill, freeze and restart."""
+    servers: list[Server] = []
+
+    def make(server_class: type[Server], *arguments: str) -> Server:
+        server: Server = start(server_class, *arguments)
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.thaw()
+        server.stop()
+
+
+@pytest.fixture
+def live_app(
+    redis_server: RedisServer, store_server: RedisServer, settings: SettingsWrapper
+) -> Iterator[Live]:
+    """The app of `tests.project` in this process as a client of real, emptied servers."""
+    from tests.project.celery import app
+
+    yield from point_app_at(Live(app=app, broker=redis_server, store=store_server), settings)
+
+
+@pytest.fixture
+def make_worker(live_app: Live) -> Iterator[MakeWorker]:
+    """A maker of workers on the servers of `live_app`; they end with the test."""
+    workers: list[Worker] = []
+
+    def make(*, pool: Pool = "prefork", wait: bool = True, **options: Any) -> Worker:
+        options["env"] = {**live_app.env, **options.get("env", {})}
+        worker = Worker(pool=pool, **options)
+        workers.append(worker)
+        return worker.ready() if wait else worker
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def worker(make_worker: MakeWorker) -> Worker:
+    """A prefork worker with two processes, ready, for this test alone: it may kill and freeze it."""
+    return make_worker()
+
+
+@pytest.fixture(scope="session")
+def long_lived_workers() -> Iterator[list[Worker]]:
+    """Where `shared_worker` keeps its worker between tests."""
+    workers: list[Worker] = []
+    yield workers
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def shared_worker(live_app: Live, long_lived_workers: list[Worker]) -> Worker:
+    """A prefork worker with four processes that all tests share: no waiting for its start, and no harming it.
+
+    It works on databases of its own, at which `live_app` points then. Its tasks must have ended with the test.
+    """
+    live_app.use(broker_database=2, result_database=3)
+    if not long_lived_workers or not long_lived_workers[-1].alive:
+        long_lived_workers.append(Worker(concurrency=4, env=live_app.env).ready())
+    return long_lived_workers[-1]

@@ -1,0 +1,13 @@
+"""The Celery app of the test project."""
+
+from __future__ import annotations
+
+import os
+
+from django_celery_extensions.celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+app = Celery("tests.project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

@@ -1,0 +1,122 @@
+"""Tasks that the tests send.
+
+What a body does stands in the journal: a list in the Redis of the results, one line per event.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from typing import Any
+
+from celery.exceptions import Ignore, Reject
+
+from tests.project import journal
+from tests.project.celery import app
+
+
+@app.task
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@app.task
+def process_id() -> int:
+    return os.getpid()
+
+
+@app.task(bind=True, unique=True)
+def unique(self: Any, key: Any = None, wait: float = 0) -> Any:
+    journal.write("start", key, self.request.id)
+    time.sleep(wait)
+    journal.write("end", key, self.request.id)
+    return [key, self.request.id]
+
+
+@app.task(unique=True)
+def silent(key: Any = None) -> Any:
+    return key
+
+
+@app.task(bind=True, unique=True)
+def gated(self: Any, key: str) -> str:
+    """Run until the test opens the gate."""
+    journal.write("start", key, self.request.id)
+    journal.wait_for_gate(key)
+    journal.write("end", key, self.request.id)
+    return f"{key}:{self.request.id}"
+
+
+@app.task(bind=True, unique=True, acks_late=True, reject_on_worker_lost=True)
+def gated_late(self: Any, key: str) -> str:
+    journal.write("start", key, self.request.id)
+    journal.wait_for_gate(key)
+    journal.write("end", key, self.request.id)
+    return f"{key}:{self.request.id}"
+
+
+@app.task(bind=True, unique=True, unique_until="start")
+def until_start(self: Any, key: str) -> None:
+    journal.write("start", key, self.request.id)
+    journal.wait_for_gate(key)
+    journal.write("end", key, self.request.id)
+
+
+@app.task(bind=True, unique=True, unique_keys=("key",), unique_on_conflict="replace")
+def latest(self: Any, key: str, text: str) -> str:
+    journal.write("start", key, self.request.id, text)
+    return text
+
+
+@app.task(bind=True, unique=True, default_retry_delays=(0.2, 0.4), autoretry_for=(ValueError,))
+def flaky(self: Any, key: str, failures: int = 2) -> str:
+    journal.write("try", key, self.request.id, self.request.retries)
+    if self.request.retries < failures:
+        raise ValueError(key)
+    return key
+
+
+@app.task(bind=True, unique=True)
+def ends(self: Any, how: str) -> str:
+    """End in the way that is asked for."""
+    journal.write("start", how, self.request.id)
+    if how == "error":
+        raise ValueError(how)
+    if how == "ignore":
+        raise Ignore
+    if how == "reject":
+        raise Reject(how, requeue=False)
+    if how == "exit":
+        raise SystemExit(1)
+    if how == "kill":
+        os.kill(os.getpid(), 9)
+    if how in ("hard", "soft", "hang"):
+        time.sleep(60)
+    return how
+
+
+@app.task(bind=True, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
+def ignored_after_success(self: Any, key: Any = None, error: bool = False) -> Any:  # noqa: FBT001, FBT002
+    journal.write("start", key, self.request.id)
+    if error:
+        raise ValueError(key)
+    return key
+
+
+@app.task(bind=True, ignore_task_timedelta=timedelta(hours=5))
+def ignored_by_hand(self: Any, key: Any = None, ignore: bool = True) -> Any:  # noqa: FBT001, FBT002
+    if ignore:
+        self.set_ignore_task(ignore_task_timedelta=timedelta(hours=2))
+    return key
+
+
+@app.task(bind=True)
+def collect(self: Any, values: Any) -> Any:
+    return values
+
+
+@app.task(bind=True)
+def note(self: Any, *values: Any) -> Any:
+    journal.write("note", *values)
+    return list(values)
