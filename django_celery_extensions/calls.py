@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import QueueNotFound
 from celery.utils import uuid
+from celery.utils.time import maybe_iso8601
 from kombu import serialization
 
 from django_celery_extensions import events
 from django_celery_extensions.config import settings
+from django_celery_extensions.exceptions import InvalidOption
 from django_celery_extensions.invocation import Header, Invocation, in_canvas
 from django_celery_extensions.keys import unique_name
-from django_celery_extensions.options import limits_of, take_call_options
+from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask
@@ -31,7 +34,8 @@ class Prepared:
     """A call that has been checked: what it asks of the store and what its message will say."""
 
     invocation: Invocation
-    #: Options as the caller gave them, for hooks.
+    #: Arguments and options as the caller gave them.
+    given_arguments: tuple[Sequence[Any] | None, Mapping[str, Any] | None]
     given: dict[str, Any]
     on_conflict: str
     on_store_error: str
@@ -52,15 +56,20 @@ def prepare(
     options: dict[str, Any],
     *,
     eager: bool,
+    later: bool,
 ) -> Prepared:
-    """Resolve the options of a call and check all that can be; claim nothing, send nothing."""
-    given = dict(options)
+    """Resolve the options of a call and check all that can be; claim nothing, send nothing.
+
+    ``later``: the call is sent at the commit, when an error would come too late for its caller.
+    """
+    given, given_arguments = dict(options), (args, kwargs)
     args = () if args is None else args
     kwargs = {} if kwargs is None else kwargs
     policy = task.policy
+    _resolve_queue(task, options)
     own = take_call_options(task.name, options)
     _check_arguments(task, args, kwargs)
-    _resolve_routing(task, options)
+    _check_times(task, options)
     canvas = in_canvas(options)
     task_id = options.get("task_id")
     if task_id is None:
@@ -83,14 +92,16 @@ def prepare(
     result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
     call = Prepared(
         invocation=invocation,
+        given_arguments=given_arguments,
         given=given,
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
     )
+    if policy.guarded or later:
+        _check_serialisable(task, args, kwargs, options)
     if not policy.guarded:
         return call
     claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
-    _check_serialisable(task, args, kwargs, options)
     limits = limits_of(task, own, options)
     name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
     expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
@@ -114,24 +125,45 @@ def prepare(
 
 def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
     if not isinstance(args, (list, tuple)):
-        msg = f"{task.name}: args is {args!r}; give a list or a tuple"
+        msg = f"{task.name}: task args must be a list or tuple, not {args!r}"
         raise TypeError(msg)
     if not isinstance(kwargs, Mapping):
-        msg = f"{task.name}: kwargs is {kwargs!r}; give a mapping"
+        msg = f"{task.name}: task keyword arguments must be a mapping, not {kwargs!r}"
         raise TypeError(msg)
     task.check_call(args, kwargs)
 
 
-def _resolve_routing(task: DjangoTask, options: dict[str, Any]) -> None:
-    queue = options.get("queue")
-    if queue is None:
-        return
-    defaults = getattr(queue, "default_task_kwargs", None)  # of a CeleryQueueEnum
-    if defaults is not None:
-        for name, value in defaults.items():
-            if getattr(task, name, None) is None:
+def _check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidOption` for a time that Celery could make nothing of when it sends the message."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "countdown": (int, float),
+        "eta": (datetime, str),
+        "expires": (int, float, datetime, str),
+    }
+    for name in kinds.keys() & options.keys():
+        value = options[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds[name])):
+            wanted = " or ".join(kind.__name__ for kind in kinds[name])
+            msg = f"{task.name}: {name} is {value!r}; give {wanted}"
+            raise InvalidOption(msg)
+        if isinstance(value, str):
+            try:
+                maybe_iso8601(value)
+            except ValueError as exc:
+                msg = f"{task.name}: {name} is {value!r}, which is no ISO 8601 time: {exc}"
+                raise InvalidOption(msg) from exc
+
+
+def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
+    """Turn a ``CeleryQueueEnum`` member into its name and defaults; raise ``QueueNotFound`` as Celery will."""
+    queue: Any = options.get("queue")
+    if hasattr(queue, "default_task_kwargs"):
+        for name, value in queue_defaults(type(task), queue).items():
+            if is_call_option(name):
                 options.setdefault(name, value)
         queue = options["queue"] = queue.queue_name
+    if queue is None:
+        queue = task.queue
     app = task.app
     if isinstance(queue, str) and not app.conf.task_create_missing_queues and queue not in app.amqp.queues:
         msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from django.utils.module_loading import import_string
 
 from django_celery_extensions.commands import unknown_commands
-from django_celery_extensions.config import PREFIX, settings, unknown_settings
+from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
 from django_celery_extensions.options import limits_of, unknown_options
 from django_celery_extensions.stores import claim_store
@@ -47,7 +47,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
         "DEFAULT_TASK_MAX_QUEUE_WAITING_TIME": settings.DEFAULT_TASK_MAX_QUEUE_WAITING_TIME,
     }
     for name, value in durations.items():
-        if isinstance(value, (int, float, str)) or hasattr(value, "total_seconds"):
+        if value is not UNSET and not (value is None and name.startswith("DEFAULT_")):
             try:
                 seconds(value, PREFIX + name)  # type: ignore[arg-type]
             except TaskConfigurationError as exc:

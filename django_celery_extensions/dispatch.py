@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events
 from django_celery_extensions.calls import Prepared, prepare
-from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.invocation import (
     EXECUTION,
@@ -58,7 +57,7 @@ def dispatch(
     ``send`` is Celery's own ``apply_async`` (or ``apply``, where ``eager``). ``when`` takes the second half,
     from the admission on, and calls it when its time has come: at the commit. None: at once.
     """
-    call = prepare(task, args, kwargs, options, eager=eager)
+    call = prepare(task, args, kwargs, options, eager=eager, later=when is not None)
     result = call.invocation.result
     events.APPLIED.tell(task, *call.told, call.given, result)
 
@@ -154,8 +153,6 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
         else:
             header = replace(header, follows=answer.task_id, expires=None)
         add_header(task, options, header)
-    if settings.AUTO_SQS_MESSAGE_GROUP_ID:
-        options.setdefault("MessageGroupId", invocation.task_id)
     producer = _producer.get()
     if producer is not None:
         options.setdefault("producer", producer)
@@ -163,7 +160,7 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
     try:
         result.outcome = Outcome.TRIGGERED
         events.TRIGGERED.tell(task, *call.told, invocation.task_id, options, result)
-        sent = send(invocation.args, invocation.kwargs, **options)
+        sent = send(*call.given_arguments, **options)
     except BaseException:
         result.outcome = Outcome.WAITING
         if header is not None and header.claimed:
@@ -173,6 +170,8 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
         sending.reset(outer)
     if isinstance(result, EagerInvocationResult):
         result.ran(sent)
+        if header is not None and header.claimed:
+            give_up(header, eager=True)  # its body may not have been reached, and no worker stands around it
 
 
 def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], send: Send) -> Any:
@@ -191,12 +190,16 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     add_header(task, options, replace(header, claimed=task.policy.unique))
     if not task.policy.unique:
         return send(args, kwargs, **options)
-    ask = Ask(name=header.name, task_id=header.task_id, claim=header.stale + _delay(task, options))
-    if not task.policy.until_start:
-        try:
-            claim_store(eager=True).admit(ask)
-        except StoreUnavailable as exc:
-            logger.warning("the claim of %s[%s] is not armed for its retry: %s", task.name, task_id, exc)
+    ask = Ask(
+        name=header.name,
+        task_id=header.task_id,
+        claim=header.stale + _delay(task, options),
+        proof=execution.token if running else header.token,
+    )
+    try:
+        claim_store(eager=True).admit(ask)
+    except StoreUnavailable as exc:
+        logger.warning("the claim of %s[%s] is not armed for its retry: %s", task.name, task_id, exc)
     if running:
         execution.handed_over = True
     try:

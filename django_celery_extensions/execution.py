@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry
-from celery.states import EXCEPTION_STATES, READY_STATES, SUCCESS
+from celery.states import FAILURE, READY_STATES, SUCCESS
 from celery.utils import uuid
 
 from django_celery_extensions.claims import Claim, heartbeat
@@ -23,6 +23,7 @@ from django_celery_extensions.exceptions import CeleryError, StoreUnavailable, U
 from django_celery_extensions.invocation import (
     EXECUTION,
     HEADER,
+    TOKEN,
     Header,
     read_header,
     request_header,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Name in a request's header of the owner token that the worker's parent process gave this delivery.
-TOKEN = "token"  # noqa: S105
 #: Name in a request's header of the mark that the body was reached.
 REACHED = "reached"
 #: How long the start and the end of a body wait for a store that can't be reached: seconds between the tries.
@@ -60,9 +59,8 @@ class Execution:
         self.task = task
         self.request = request
         self.task_id = str(request.id)
-        marks = _marks(vars(request))
-        marks[REACHED] = True
-        self.token = str(marks.get(TOKEN) or uuid())
+        self._marks = _marks(vars(request))
+        self.token = str(self._marks.get(TOKEN) or uuid())
         self.eager = bool(request.is_eager)
         header = request_header(request)
         self.header = self._own_header() if header is None else header
@@ -87,16 +85,17 @@ class Execution:
             name=self.header.name,
             task_id=self.task_id,
             token=self.token,
-            claim=lease if policy.unique else None,
+            claim=lease if policy.unique or policy.runs_alone else None,
             window=policy.window,
             until_start=policy.until_start,
         )
         answer: Answer
         asked_at, answer = _patiently(lambda: claim_store(eager=self.eager).start(ask))
-        if answer.verdict is Verdict.FREE and policy.unique and not policy.until_start:
+        if answer.verdict is Verdict.FREE and policy.runs_alone:
             holding = Holding(name=ask.name, task_id=ask.task_id, token=ask.token, fence=answer.fence)
             self.claim = Claim(holding, lease=lease, stale=self.header.stale, asked_at=asked_at)
             heartbeat.keep(self.claim)
+            self._marks[REACHED] = True
         return answer
 
     def settle(self, *, succeeded: bool) -> None:
@@ -121,12 +120,15 @@ class Execution:
             )
 
     def requeue(self) -> None:
-        """Keep the claim for the same task, queued again."""
+        """Keep the claim for the same task, queued again; one that only a run holds ends with the run."""
+        if not self.task.policy.unique:
+            self.settle(succeeded=False)
+            return
         claim, self.claim = self.claim, None
         if claim is None:
             return
         heartbeat.drop(claim)
-        ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale)
+        ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale, proof=self.token)
         try:
             _patiently(lambda: claim_store(eager=self.eager).admit(ask))
         except StoreUnavailable as exc:
@@ -134,21 +136,25 @@ class Execution:
                 "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
             )
 
-    def wait_for(self, task_id: str, countdown: float | None = None) -> Ignore:
-        """Send the message again, to come back when ``task_id`` may have ended; costs no retry."""
+    def wait(self, why: str, *, follows: str | None, countdown: float | None = None) -> Ignore:
+        """Send the message again, to come back after a while; costs no retry.
+
+        It takes over the result of the task that it ``follows``, if there is one by then.
+        """
         if countdown is None:
             countdown = min(WAIT_FIRST * 2**self.header.waits, WAIT_LONGEST)
-        header = replace(self.header, follows=task_id, waits=self.header.waits + 1, claimed=False)
+        header = replace(self.header, follows=follows, waits=self.header.waits + 1)
         signature = self.task.signature_from_request(
             self.request, countdown=countdown, retries=self.request.retries
         )
         options = dict(signature.options)
         add_header(self.task, options, header)
         self.task.send(signature.args, signature.kwargs, **options)
-        return Ignore(f"waits for task {task_id}")
+        return self.skip(f"it waits {countdown:g} s: {why}")
 
-    def drop(self, why: str) -> Ignore:
-        """Let the message go without running it: state IGNORED."""
+    def skip(self, why: str) -> Ignore:
+        """Let this delivery go without running it; the state of the task is somebody else's to tell."""
+        self._marks[REACHED] = True
         logger.info(
             "task %s[%s] is not run: %s",
             self.task.name,
@@ -156,10 +162,14 @@ class Execution:
             why,
             extra={"task_id": self.task_id, "key": self.header.name},
         )
+        return Ignore(why)
+
+    def drop(self, why: str) -> Ignore:
+        """Let the message go for good: state IGNORED."""
         ignore_result = self.request.ignore_result or self.task.ignore_result
         if not ignore_result and not self.eager:
             self.task.backend.store_result(self.task_id, None, IGNORED, request=self.request)
-        return Ignore(why)
+        return self.skip(why)
 
 
 def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -189,7 +199,7 @@ def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any,
             execution.settle(succeeded=False)
         raise
     except Reject as exc:
-        if getattr(exc, "requeue", False):
+        if getattr(exc, "requeue", False) and not request.is_eager:
             execution.requeue()
         else:
             execution.settle(succeeded=False)
@@ -214,16 +224,14 @@ def take_over(execution: Execution) -> tuple[bool, Any]:
         meta = task.backend.get_task_meta(followed)
     except NotImplementedError:  # no result backend
         return False, None
-    if meta["status"] == SUCCESS:
-        if followed == execution.task_id:
-            # This very message, delivered twice: its first delivery told everybody who waits for it.
-            raise Ignore("has run already")
-        return True, meta["result"]
-    if meta["status"] in EXCEPTION_STATES & READY_STATES and isinstance(meta["result"], Exception):
-        if followed == execution.task_id:
-            raise Ignore("has run already")
-        if meta["status"] == "FAILURE":
-            raise meta["result"]
+    state, result = meta["status"], meta["result"]
+    if followed == execution.task_id and state in READY_STATES:
+        # This very message, delivered twice: its other delivery has told everybody who waits for it.
+        raise execution.skip("it has run already")
+    if state == SUCCESS:
+        return True, result
+    if state == FAILURE and isinstance(result, Exception):
+        raise result
     return False, None
 
 
@@ -231,7 +239,7 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     """Decide what becomes of a message that may not run now; returns like :func:`take_over`, or raises."""
     header, policy = execution.header, execution.task.policy
     if answer.verdict is Verdict.BUSY:
-        raise execution.wait_for(execution.task_id)
+        raise execution.wait("another delivery of this message runs", follows=execution.task_id)
     if answer.verdict is Verdict.WINDOW:
         if not execution.canvas:
             raise execution.drop(f"within the ignore window of task {answer.task_id}")
@@ -239,11 +247,14 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
         if header.follows != answer.task_id:
             return take_over(execution)
         return False, None  # others depend on it and there is no result to take over: it runs
+    held = f"{header.name} is held by task {answer.task_id}"
     if execution.canvas:
-        raise execution.wait_for(answer.task_id)
+        raise execution.wait(held, follows=answer.task_id)
+    if not policy.unique:
+        raise execution.wait(held, follows=None)  # until the window is open, or the other run has failed
     if not header.claimed and policy.on_conflict == "raise":
         raise UniqueTaskConflict(execution.task.name, answer.task_id)
-    raise execution.drop(f"{header.name} is held by task {answer.task_id}")
+    raise execution.drop(held)
 
 
 def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
@@ -254,7 +265,7 @@ def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
     if execution.eager:
         raise exc
     logger.warning("task %s[%s] waits for the store: %s", execution.task.name, execution.task_id, exc)
-    raise execution.wait_for(execution.header.follows or "", countdown=WAIT_LONGEST) from exc
+    raise execution.wait(str(exc), follows=execution.header.follows, countdown=WAIT_LONGEST) from exc
 
 
 def _patiently(step: Callable[[], Any]) -> tuple[float, Any]:
@@ -304,12 +315,12 @@ def _marks(request: dict[str, Any]) -> dict[str, Any]:
 def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: bool = False) -> None:
     """Settle the claim of a message from its headers, where no body can: end it, or keep it queued."""
     header = read_header(request, request.get("id"))
-    if header is None or not task.policy.unique:
+    if header is None or not (task.policy.unique or task.policy.runs_alone):
         return
     try:
         store = claim_store(eager=True)
-        if requeue:
-            store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale))
+        if requeue and task.policy.unique:
+            store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale, proof=token))
         else:
             store.settle(Holding(name=header.name, task_id=header.task_id, token=token))
     except (StoreUnavailable, CeleryError) as exc:

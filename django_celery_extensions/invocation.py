@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Name of the message header.
 HEADER = "dce"
+#: Name in the header of a received message of the owner token that this delivery was given.
+TOKEN = "token"  # noqa: S105
 #: Name in a request of the execution that it became.
 EXECUTION = "dce_execution"
 
@@ -70,6 +72,8 @@ class Header:
     follows: str | None = None
     #: How often it has waited.
     waits: int = 0
+    #: Owner token that the worker gave to this delivery; never sent.
+    token: str = ""
 
     def pack(self) -> dict[str, Any]:
         """Return the header as a message carries it."""
@@ -105,6 +109,7 @@ def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Heade
         canvas=packed.get("canvas", False),
         follows=packed.get("follows"),
         waits=packed.get("waits", 0),
+        token=packed.get(TOKEN, ""),
     )
 
 

@@ -8,6 +8,7 @@ message (see :mod:`~django_celery_extensions.invocation`).
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,10 @@ def default_unique_key_generator(
     arguments = call_arguments(task, task_args or (), task_kwargs or {})
     wanted = getattr(task, "unique_keys", None)
     if wanted is not None:
-        arguments = {name: arguments.get(name) for name in wanted}
+        arguments = {name: arguments.get(name, arguments.get("*" + name)) for name in wanted}
     try:
-        text = dumps(arguments, sort_keys=True, separators=(",", ":"))
+        # Through JSON and back before sorting: 10 and 9 sort as numbers, but as keys they become text.
+        text = json.dumps(json.loads(dumps(arguments)), sort_keys=True)
     except (TypeError, ValueError) as exc:
         msg = (
             f"{task.name}: no unique key can be made of {arguments!r} ({exc}); pass values that have a JSON form, "
@@ -66,10 +68,16 @@ def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[st
     bound.apply_defaults()
     arguments: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments.update(bound.arguments[name])
+        value = bound.arguments[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments["*" + name] = value
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            # Free names: one that is also that of a positional-only parameter is another argument.
+            arguments.update(
+                (f"**{free}" if free in arguments else free, given) for free, given in value.items()
+            )
         else:
-            arguments[name] = bound.arguments[name]
+            arguments[name] = value
     return arguments
 
 
@@ -84,8 +92,8 @@ def body_signature(task: Task[..., Any]) -> inspect.Signature:
 
 def check_argument_names(task: Task[..., Any], option: str, names: Sequence[str]) -> None:
     """Raise :class:`TaskConfigurationError` where ``option`` names an argument that the body does not take."""
-    if isinstance(names, str):
-        msg = f"{task.name}: {option}={names!r} is a string; give a list or tuple of argument names"
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        msg = f"{task.name}: {option} is {names!r}; give a list or tuple of argument names"
         raise TaskConfigurationError(msg)
     parameters = body_signature(task).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -106,7 +114,7 @@ def unique_name(task: Task[..., Any], prefix: str, args: Sequence[Any], kwargs: 
     """
     # Looked up on the class, so that a plain function given to the decorator is not bound as a method;
     # one defined as a method takes the task as its ``self``, which comes to the same call.
-    owner: Any = type(task)
+    owner: Any = task.__class__  # not type(): a shared task may be a proxy
     generator: Callable[..., Any] = owner.unique_key_generator
     name = generator(task, prefix, args, kwargs)
     if not isinstance(name, str) or not name:
@@ -121,6 +129,11 @@ def unique_name(task: Task[..., Any], prefix: str, args: Sequence[Any], kwargs: 
 def claim_key(name: str) -> str:
     """Return the store's key of the claim. The braces keep it in one Redis Cluster slot with its window."""
     return "{" + name + "}"
+
+
+def replaced_key(name: str) -> str:
+    """Return the store's key of the tasks that lost their claim to a newer one."""
+    return "{" + name + "}:replaced"
 
 
 def window_key(prefix: str, name: str) -> str:

@@ -11,7 +11,7 @@ from celery.app.task import Task
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption, TaskConfigurationError
 from django_celery_extensions.keys import check_argument_names
-from django_celery_extensions.timing import Limits, limits, seconds
+from django_celery_extensions.timing import ONE_DAY, Limits, limits, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +33,8 @@ TASK_OPTIONS: dict[str, tuple[Any, ...] | None] = {
     "queue": None,
 }
 
+_DURATIONS = ("stale_time_limit", "max_queue_waiting_time", "lease_timeout")
+
 #: Options of ours that a single call may give.
 CALL_OPTIONS = frozenset(
     {"stale_time_limit", "max_queue_waiting_time", "unique_on_conflict", "unique_on_store_error"}
@@ -42,7 +44,7 @@ CALL_OPTIONS = frozenset(
 _CELERY_TASK_OPTIONS = frozenset(
     "autoretry_for dont_autoretry_for retry_kwargs retry_backoff retry_backoff_max retry_jitter exchange exchange_type "
     "routing_key delivery_mode compression immediate mandatory retry retry_policy app run model shared lazy".split()
-)
+) | {name for name, _ in Task.from_config}
 
 #: How alike a wrong name must be to a right one to count as a slip of the pen.
 _ALIKE = 0.8
@@ -60,7 +62,7 @@ def check_declaration(owner: str, declared: Mapping[str, Any], known_attributes:
         if name in TASK_OPTIONS:
             _check_choice(TaskConfigurationError, f"{owner}: {name}", name, value)
         elif name not in known and not name.startswith("_"):
-            likely = get_close_matches(name, known, n=1, cutoff=_ALIKE)
+            likely = get_close_matches(name, _long(known), n=1, cutoff=_ALIKE)
             if likely:
                 msg = f"{owner}: unknown option {name!r}; did you mean {likely[0]!r}?"
                 raise TaskConfigurationError(msg)
@@ -86,14 +88,17 @@ def take_call_options(task_name: str, options: dict[str, Any]) -> dict[str, Any]
     Raises :class:`InvalidOption` for a value that one can't have, and for a name that is nearly one of them.
     """
     taken = {name: options.pop(name) for name in CALL_OPTIONS & options.keys()}
+    taken = {name: value for name, value in taken.items() if value is not None}
     for name, value in taken.items():
         _check_choice(InvalidOption, f"{task_name}: {name}", name, value)
+        if name in _DURATIONS:
+            seconds(value, f"{task_name}: {name}")
     for name in options:
         if name in TASK_OPTIONS and name != "queue":
             msg = f"{task_name}: {name!r} is an option of the task, a call can't give it; calls can give "
             raise InvalidOption(msg + ", ".join(sorted(CALL_OPTIONS)))
-        if name not in _CELERY_CALL_OPTIONS:
-            likely = get_close_matches(name, CALL_OPTIONS, n=1, cutoff=_ALIKE)
+        if name not in _CELERY_CALL_OPTIONS and name not in (options.get("stamped_headers") or ()):
+            likely = get_close_matches(name, _long(CALL_OPTIONS | _CELERY_CALL_OPTIONS), n=1, cutoff=_ALIKE)
             if likely:
                 msg = f"{task_name}: unknown option {name!r}; did you mean {likely[0]!r}?"
                 raise InvalidOption(msg)
@@ -104,8 +109,20 @@ _CELERY_CALL_OPTIONS = frozenset(
     "task_id producer connection link link_error shadow countdown eta expires retry retry_policy time_limit "
     "soft_time_limit queue exchange routing_key priority serializer compression headers add_to_parent ignore_result "
     "chain chord group_id group_index root_id parent_id retries reply_to stamped_headers replaced_task_nesting "
-    "route_name mandatory immediate delivery_mode throw logfile loglevel publisher".split()
+    "route_name mandatory immediate delivery_mode throw logfile loglevel publisher expiration exchange_type declare "
+    "timeout confirm_timeout event_dispatcher argsrepr kwargsrepr origin correlation_id content_type content_encoding "
+    "user_id app_id message_id type timestamp cluster_id connect_timeout task_protocol".split()
 )
+
+
+def _long(names: Iterable[str]) -> list[str]:
+    # A short name is like too many others: "names" may well be an attribute of somebody's own.
+    return [name for name in names if len(name) > 5]  # noqa: PLR2004
+
+
+def is_call_option(name: str) -> bool:
+    """Tell whether a call can give this option, ours or Celery's."""
+    return name in CALL_OPTIONS or name in _CELERY_CALL_OPTIONS
 
 
 def _check_choice(error: type[Exception], what: str, name: str, value: Any) -> None:
@@ -136,9 +153,16 @@ class Policy:
         return self.unique or self.window
 
     @property
+    def runs_alone(self) -> bool:
+        """Tell whether a run holds a claim: two runs at once could both succeed within one ignore window."""
+        return not self.until_start if self.unique else self.window_after_success is not None
+
+    @property
     def lease(self) -> float:
         """Seconds a running claim outlives its process."""
-        return self.lease_timeout if self.lease_timeout is not None else float(settings.LOCK_TIMEOUT)
+        if self.lease_timeout is not None:
+            return self.lease_timeout
+        return seconds(settings.LOCK_TIMEOUT, "DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT")
 
 
 def policy_of(task: Any) -> Policy:
@@ -152,7 +176,7 @@ def policy_of(task: Any) -> Policy:
     if not callable(type(task).unique_key_generator):
         msg = f"{name}: unique_key_generator is {task.unique_key_generator!r}; give f(task, prefix, args, kwargs) -> str"
         raise TaskConfigurationError(msg)
-    for option in ("stale_time_limit", "max_queue_waiting_time", "lease_timeout"):
+    for option in _DURATIONS:
         if getattr(task, option) is not None:
             seconds(getattr(task, option), f"{name}: {option}")
     window = None
@@ -161,7 +185,7 @@ def policy_of(task: Any) -> Policy:
     elif task.ignore_task_after_success:
         msg = f"{name}: ignore_task_after_success needs an ignore_task_timedelta, how long calls are ignored"
         raise TaskConfigurationError(msg)
-    for index, delay in enumerate(task.default_retry_delays or ()):
+    for index, delay in enumerate(retry_delays(name, task.default_retry_delays) or ()):
         seconds(delay, f"{name}: default_retry_delays[{index}]", zero=True)
     return Policy(
         unique=task.unique,
@@ -177,6 +201,8 @@ def policy_of(task: Any) -> Policy:
 
 def limits_of(task: Any, call: Mapping[str, Any], options: Mapping[str, Any]) -> Limits:
     """Resolve the limits of one call: call, task, setting, Celery, in this order."""
+    if not task.policy.unique:
+        return Limits(stale=ONE_DAY, expires=None)  # of a run that nobody waits for: its lease ends with it
     waiting = call.get("max_queue_waiting_time")
     if waiting is None:
         waiting = task.max_queue_waiting_time
@@ -199,7 +225,7 @@ def limits_of(task: Any, call: Mapping[str, Any], options: Mapping[str, Any]) ->
 
 
 class Queue:
-    """The ``queue`` of a task: off its class, where Celery 5.7 calls it deprecated and Celery 6 will not look."""
+    """The ``queue`` of tasks that name a ``CeleryQueueEnum`` member, kept where Celery does not call it deprecated."""
 
     def __get__(self, instance: object | None, owner: Any) -> Any:
         return getattr(owner, _QUEUE, None)
@@ -209,16 +235,43 @@ _QUEUE = "_queue"
 
 
 def take_queue(cls: Any) -> None:
-    """Keep the ``queue`` that a class declares; a ``CeleryQueueEnum`` member also gives defaults for its tasks."""
+    """Turn a ``CeleryQueueEnum`` member that a class declares into its queue's name and its tasks' defaults."""
     queue = vars(cls).get("queue")
-    if queue is None:
+    if queue is None or not hasattr(queue, "default_task_kwargs"):
         return
-    defaults = getattr(queue, "default_task_kwargs", {})
-    for name, value in defaults.items():
+    for name, value in queue_defaults(cls, queue).items():
+        setattr(cls, name, value)
+    setattr(cls, _QUEUE, queue.queue_name)
+    del cls.queue
+
+
+def queue_defaults(cls: type, queue: Any) -> dict[str, Any]:
+    """Return the options that a ``CeleryQueueEnum`` member gives a task, where the task sets none.
+
+    A task sets what its own class or a base class of the project says, not what Celery or this library does.
+
+    Raises :class:`TaskConfigurationError` for an option that there is not.
+    """
+    defaults: Mapping[str, Any] = queue.default_task_kwargs
+    for name in defaults:
         if not hasattr(Task, name) and name not in {*TASK_OPTIONS, *_CELERY_TASK_OPTIONS}:
             msg = f"{queue!r} gives its tasks an unknown option {name!r}"
             raise TaskConfigurationError(msg)
-        if getattr(cls, name, None) is None:
-            setattr(cls, name, value)
-    setattr(cls, _QUEUE, getattr(queue, "queue_name", queue))
-    del cls.queue
+    own = [base for base in cls.__mro__ if not base.__module__.startswith(_LIBRARIES)]
+    return {
+        name: value for name, value in defaults.items() if all(vars(base).get(name) is None for base in own)
+    }
+
+
+#: Modules whose classes declare no task of a project.
+_LIBRARIES = ("celery.", "django_celery_extensions.", "builtins")
+
+
+def retry_delays(owner: str, delays: Any) -> tuple[Any, ...] | None:
+    """Return ``default_retry_delays`` as a tuple; raises :class:`TaskConfigurationError` unless they are several."""
+    if delays is None:
+        return None
+    if not isinstance(delays, (list, tuple)):
+        msg = f"{owner}: default_retry_delays is {delays!r}; give a list or tuple of seconds or timedeltas"
+        raise TaskConfigurationError(msg)
+    return tuple(delays)

@@ -46,22 +46,43 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         result.outcome = Outcome.WAITING
         return result
 
+    #: Somebody waits for it: the result backend listens.
+    _awaited = False
+
+    def __del__(self) -> None:
+        # Celery takes every result off its backend's list here. One that was never sent and never waited for is on
+        # no list, and taking it off would end the subscription of the task that it joined.
+        if self.outcome is Outcome.TRIGGERED or self._awaited:
+            super().__del__()
+
+    def then(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``celery.result.AsyncResult.then``."""
+        self._awaited = True
+        if self.outcome is Outcome.IGNORED and not self.on_ready.ready:
+            self.on_ready(self)
+        return super().then(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        known = {"invocation_id": self.invocation_id, "outcome": self.outcome}
+        return (*super().__reduce__(), known)
+
     def joined(self, task_id: str) -> None:
         """Become a result of the active task ``task_id``."""
         self.outcome = Outcome.UNIQUE
         if task_id == self.id:
             return
-        awaited = any(self.on_ready.listeners)  # then() was called: the backend listens for the old id
         backend: Any = self.backend
-        if awaited:
+        if self._awaited:  # then() was called: the backend listens for the old id
             backend.remove_pending_result(self)
         self.id = task_id
-        if awaited:
+        if self._awaited:
             backend.add_pending_result(self)
 
     def ignore(self) -> None:
         """Become the result of a task that is not run."""
         self.outcome = Outcome.IGNORED
+        if self._awaited:
+            self.on_ready(self)
 
     def timed_out(self, exc: Exception) -> None:
         """Tell that waiting for the result timed out."""
@@ -109,6 +130,7 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
     wait = get
 
     def _wait(self, timeout: float | None, *args: Any, **kwargs: Any) -> Any:
+        self._awaited = True
         # Celery's waiters know nothing of the state IGNORED, which a worker stores for a message it drops:
         # show them each state that arrives, and look at the end of each interval where states don't arrive.
         on_message, on_interval = kwargs.get("on_message"), kwargs.get("on_interval")
@@ -154,6 +176,9 @@ class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type
         result.app, result.backend = arguments["app"], arguments["backend"]
         result.on_ready = promise()
         return result
+
+    def __del__(self) -> None:
+        pass  # on no backend's list
 
     def ran(self, done: Any) -> None:
         """Take over the result of the run."""

@@ -22,7 +22,14 @@ from django_celery_extensions.execution import run, watch
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.keys import default_unique_key_generator, unique_name
-from django_celery_extensions.options import Policy, Queue, check_declaration, policy_of, take_queue
+from django_celery_extensions.options import (
+    Policy,
+    Queue,
+    check_declaration,
+    policy_of,
+    retry_delays,
+    take_queue,
+)
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.timing import retry_eta, seconds
@@ -54,6 +61,11 @@ def get_django_command_task(command_name: str) -> DjangoTask:
     from django_celery_extensions.commands import command_task  # noqa: PLC0415
 
     return command_task(command_name)
+
+
+#: What ``celery.Task`` takes by position after ``args`` and ``kwargs``.
+_APPLY_ASYNC_ARGUMENTS = ("task_id", "producer", "link", "link_error", "shadow")
+_APPLY_ARGUMENTS = ("link", "link_error", "task_id", "retries", "throw", "logfile", "loglevel", "headers")
 
 
 class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
@@ -101,21 +113,16 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         super().__init_subclass__(**kwargs)
         declared = vars(cls)
         owner = declared.get("name") or cls.__qualname__
+        bases = cls.__mro__[1:]
         if declared.get("_decorated"):
-            known = (
-                name
-                for base in cls.__mro__[1:]
-                for name in (*vars(base), *getattr(base, "__annotations__", ()))
-            )
+            known = {name for base in bases for name in (*vars(base), *getattr(base, "__annotations__", ()))}
             check_declaration(owner, declared, known)
         else:
-            check_declaration(owner, {n: v for n, v in declared.items() if not callable(v)}, dir(cls))
-        if (
-            cls.default_retry_delays is not None
-            and "default_retry_delays" in declared
-            and "max_retries" not in declared
-        ):
-            cls.max_retries = len(cls.default_retry_delays)
+            attributes = {name: value for name, value in declared.items() if not callable(value)}
+            check_declaration(owner, attributes, {name for base in bases for name in dir(base)})
+        delays = retry_delays(owner, cls.default_retry_delays)
+        if delays is not None and "default_retry_delays" in declared and "max_retries" not in declared:
+            cls.max_retries = len(delays)
         take_queue(cls)
 
     @classmethod
@@ -145,15 +152,19 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     @__trace__.setter
     def __trace__(self, trace: Callable[..., Any] | None) -> None:
         # A worker puts the tracer of each task here.
-        self.__dict__["_trace"] = watch(self, trace) if trace is not None and self.policy.unique else trace
+        self.__dict__["_trace"] = watch(self, trace) if trace is not None and self.policy.guarded else trace
+
+    @__trace__.deleter
+    def __trace__(self) -> None:
+        self.__dict__.pop("_trace", None)
 
     # --- invoking ----------------------------------------------------------------------------------------
 
-    def apply_async(  # type: ignore[override]
+    def apply_async(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        task_id: str | None = None,
+        *positional: Any,
         **options: Any,
     ) -> Any:
         """Send the task now, if it may be sent: see ``celery.Task.apply_async`` for the options.
@@ -164,8 +175,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         Raises ``InvalidOption``, ``UniqueTaskConflict`` (``unique_on_conflict="raise"``), ``StoreUnavailable``,
         and what Celery raises.
         """
-        if task_id is not None:
-            options["task_id"] = task_id
+        options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
         if options.get("retries"):
             return resend(self, args, kwargs, options, self.send)
         return dispatch(self, args, kwargs, options, send=self.send, eager=self.app.conf.task_always_eager)
@@ -214,13 +224,15 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             raise exc
         return result.get(timeout=timeout, propagate=propagate)
 
-    def apply(  # type: ignore[override]
+    def apply(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *positional: Any,
         **options: Any,
     ) -> Any:
         """Run the task here and now; a unique one claims its key first."""
+        options.update(zip(_APPLY_ARGUMENTS, positional, strict=False))
         current = sending.get()
         inner = isinstance(current, EagerInvocationResult) and current.id == options.get("task_id")
         if inner or options.get("retries"):  # from task_always_eager, or a retry of an eager run
@@ -258,7 +270,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         )
 
     def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
-        """Send the message as Celery does, past everything this class adds."""
+        """Send the message as Celery does, past what this class adds to a call."""
+        if settings.AUTO_SQS_MESSAGE_GROUP_ID:
+            options.setdefault("MessageGroupId", options.get("task_id"))
         return super().apply_async(args, kwargs, **options)
 
     def run_here(self, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -287,10 +301,15 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         eta: datetime | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
+        default_retry_delays: Sequence[float | timedelta] | None = None,
         **options: Any,
     ) -> Any:
         """Retry the task, after the next of ``default_retry_delays`` unless ``eta`` or ``countdown`` say when."""
-        delays = self.default_retry_delays
+        delays = retry_delays(self.name, default_retry_delays)
+        if delays is not None and max_retries is None:
+            max_retries = len(delays)
+        if delays is None:
+            delays = retry_delays(self.name, self.default_retry_delays)
         if delays and eta is None and countdown is None:
             countdown = seconds(
                 delays[min(self.request.retries, len(delays) - 1)], "default_retry_delays", zero=True

@@ -30,7 +30,7 @@ class Request(CeleryRequest):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.task.policy.unique:
+        if self.task.policy.unique or self.task.policy.runs_alone:
             self._token = mark_delivery(self.request_dict)
 
     def reject(self, requeue: bool = False) -> None:

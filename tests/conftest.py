@@ -6,16 +6,20 @@ A server that is not installed skips what needs it, except in CI, where it fails
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from tests.live import Live, point_app_at
+from tests.processes import ROOT
 from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
 from tests.workers import Pool, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import redis as redis_py
     from pytest_django.fixtures import SettingsWrapper
@@ -88,14 +92,32 @@ def make_server() -> Iterator[MakeServer]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def worker_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of the worker subprocesses, migrated."""
+    path = tmp_path_factory.mktemp("database") / "workers.sqlite3"
+    env = {**os.environ, "TEST_DATABASE": str(path), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0", "--skip-checks"]
+    subprocess.run(command, env=env, cwd=ROOT, check=True, timeout=60)
+    return path
+
+
 @pytest.fixture
 def live_app(
-    redis_server: RedisServer, store_server: RedisServer, settings: SettingsWrapper
+    redis_server: RedisServer, store_server: RedisServer, worker_database: Path, settings: SettingsWrapper
 ) -> Iterator[Live]:
     """The app of `tests.project` in this process as a client of real, emptied servers."""
     from tests.project.celery import app
 
-    yield from point_app_at(Live(app=app, broker=redis_server, store=store_server), settings)
+    yield from point_app_at(
+        Live(
+            app=app,
+            broker=redis_server,
+            store=store_server,
+            worker_database=worker_database,
+            settings=settings,
+        )
+    )
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.settings import redis_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from celery import Celery
     from pytest_django.fixtures import SettingsWrapper
@@ -33,12 +34,15 @@ class Live:
     """The app in the test process and the real servers it talks to.
 
     *broker* carries messages and results, each in a database of its own. *store* carries the cache, and so the
-    claims and leases, and nothing else: its command counters are the package's own round trips.
+    claims and leases, and nothing else: its command counters are the package's own round trips. *worker_database*
+    is the migrated SQLite file of worker subprocesses; this process has pytest-django's database in memory.
     """
 
     app: Celery
     broker: RedisServer
     store: RedisServer
+    worker_database: Path
+    settings: SettingsWrapper
     broker_database: int = 0
     result_database: int = 1
 
@@ -61,6 +65,7 @@ class Live:
             "CELERY_BROKER_URL": self.broker_url,
             "CELERY_RESULT_BACKEND": self.result_url,
             "TEST_REDIS_URL": self.cache_url,
+            "TEST_DATABASE": str(self.worker_database),
         }
 
     def queued(self, queue: str = "celery") -> int:
@@ -78,12 +83,12 @@ class Live:
         with self.broker.client(result_database) as client:
             client.flushdb()
         self.store.flush()
+        # Through Django's settings, which the app reads whenever it is asked: what is set on `app.conf` itself
+        # comes second to them in Celery 5.5.
+        self.settings.CELERY_BROKER_URL = self.broker_url
+        self.settings.CELERY_RESULT_BACKEND = self.result_url
+        self.settings.CELERY_TASK_ALWAYS_EAGER = False
         forget_connections(self.app)
-        self.app.conf.changes.update(self.configuration)
-
-    @property
-    def configuration(self) -> dict[str, object]:
-        return {"broker_url": self.broker_url, "result_backend": self.result_url, "task_always_eager": False}
 
 
 def forget_connections(app: Celery) -> None:
@@ -96,9 +101,13 @@ def forget_connections(app: Celery) -> None:
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()
+        # A result that is dropped later would connect again, to say goodbye to a server that may be gone.
+        consumer.subscribed_to.clear()
+        consumer._pubsub = None
     client = vars(backend).get("client") if backend is not None else None
-    if client is not None:
-        client.connection_pool.disconnect()
+    connections = getattr(client, "connection_pool", None)  # a client in memory has none
+    if connections is not None:
+        connections.disconnect()
     kombu.pools.reset()
     app._pool = None
     app._backend_cache = None
@@ -107,13 +116,14 @@ def forget_connections(app: Celery) -> None:
         vars(app).pop(name, None)
 
 
-def point_app_at(live: Live, settings: SettingsWrapper) -> Iterator[Live]:
-    """Use the servers of *live*, emptied, in this process for as long as the generator waits."""
+def point_app_at(live: Live) -> Iterator[Live]:
+    """Use the servers of *live*, emptied, in this process for as long as the generator waits.
+
+    Django's settings are put back by the fixture of pytest-django, what a test sets on `app.conf` here.
+    """
     app = live.app
     variables = {name: os.environ.pop(name) for name in CELERY_VARIABLES if name in os.environ}
-    settings.CACHES = {**settings.CACHES, "default": redis_cache(live.cache_url)}
-    for name, value in live.configuration.items():
-        setattr(settings, f"CELERY_{name.upper()}", value)
+    live.settings.CACHES = {**live.settings.CACHES, "default": redis_cache(live.cache_url)}
     _ = app.conf.broker_url  # reading makes the configuration; before that `changes` is something else
     changes = app.conf.changes
     before = dict(changes)

@@ -54,3 +54,14 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A worker of the tests logs what its tasks log, and nothing takes over pytest's handlers.
 CELERY_WORKER_HIJACK_ROOT_LOGGER = True
 CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {
+        "visibility_timeout": int(os.environ["TEST_VISIBILITY_TIMEOUT"]),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+    if "TEST_VISIBILITY_TIMEOUT" in os.environ
+    else {}
+)
+DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT = float(os.environ.get("TEST_LOCK_TIMEOUT", "15"))
+DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {"clearsessions": {"unique": True}}

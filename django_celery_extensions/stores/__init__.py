@@ -6,6 +6,7 @@ from django.conf import settings as django_settings
 from django.core.cache import caches
 from django.core.cache.backends.base import InvalidCacheBackendError
 from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
 
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import TaskConfigurationError
@@ -42,6 +43,12 @@ def claim_store(*, eager: bool = False) -> ClaimStore:
             raise TaskConfigurationError(msg)
         store = RedisClaimStore(cache) if is_redis(cache) else CacheClaimStore(cache)
         setattr(cache, _ATTRIBUTE, store)
+    if isinstance(cache, FileBasedCache) and not eager:
+        msg = (
+            f"the cache {settings.CACHE_NAME!r} is a FileBasedCache, whose add() looks and then writes: two callers "
+            "can both get a claim; name a Redis, Memcached or database cache in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
+        )
+        raise TaskConfigurationError(msg)
     if not store.shared and not eager:
         msg = (
             f"the cache {settings.CACHE_NAME!r} is a LocMemCache, which no other process sees; unique tasks and "

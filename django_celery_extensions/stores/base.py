@@ -48,6 +48,8 @@ class Ask:
     window: bool = False
     #: Take the claim from another task that is queued, not running (``unique_on_conflict="replace"``).
     replace: bool = False
+    #: To be queued again: the token of the execution that gives the claim back.
+    proof: str = ""
     #: End the claim instead of holding it while running (``unique_until="start"``).
     until_start: bool = False
 
@@ -83,14 +85,16 @@ class ClaimStore(ABC):
     def admit(self, ask: Ask) -> Answer:
         """Let a task be queued, or not: an open window forbids it, then another task's claim.
 
-        A task that holds the claim already keeps it, queued again and armed anew for ``ask.claim`` seconds.
+        A task that is queued already, or that shows the token it runs with (``ask.proof``), keeps its claim:
+        queued again, and armed anew for ``ask.claim`` seconds.
         """
 
     @abstractmethod
     def start(self, ask: Ask) -> Answer:
         """Let a queued task run, or not. It holds the claim with its token then; a missing claim is made.
 
-        A window that forbids it ends the claim of the task.
+        A window that forbids it ends the claim of the task. A task whose claim was taken by ``ask.replace`` of
+        another one may not start, also when that other one has ended already.
         """
 
     @abstractmethod

@@ -9,7 +9,8 @@ Only ``add`` is atomic there. What remains, and what comes of it:
 
 Both need a claim to end by its time limit within the moment between two commands. Lifetimes are rounded up
 to whole seconds by most caches, and a cache that evicts what it was given (Memcached out of memory, a
-database cache over MAX_ENTRIES) forgets claims.
+database cache over MAX_ENTRIES) forgets claims. pymemcache answers like an empty cache for a second after its
+server failed (``retry_timeout``): a window or a claim is not seen in that second.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class CacheClaimStore(ClaimStore):
                 if held is not None and _owned(held, ask):
                     self._cache.delete(keys.claim_key(ask.name))
                 return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
+            newer = (
+                self._cache.get(self._replaced_key(ask.name, ask.task_id)) if ask.claim is not None else None
+            )
+            if newer is not None:
+                return Answer(verdict=Verdict.HELD, task_id=newer)
             answer = self._take(ask)
             if ask.until_start and ask.claim is not None and answer.verdict is Verdict.FREE:
                 self._cache.delete(keys.claim_key(ask.name))
@@ -110,12 +116,15 @@ class CacheClaimStore(ClaimStore):
             if held is None:
                 continue
             if not _owned(held, ask) and not (ask.replace and not held.token):
-                verdict = Verdict.BUSY if held.task_id == ask.task_id else Verdict.HELD
+                busy = ask.token and held.task_id == ask.task_id
+                verdict = Verdict.BUSY if busy else Verdict.HELD
                 return Answer(verdict=verdict, task_id=held.task_id)
             fence = max(fence, held.fence + 1)
-            self._cache.set(key, (ask.task_id, ask.token, fence), timeout)
-            return Answer(verdict=Verdict.FREE, fence=fence)
-        msg = f"the cache {settings.CACHE_NAME!r} refuses a claim and shows none: it does not keep what it is given"
+            if held.task_id != ask.task_id:
+                self._cache.set(self._replaced_key(ask.name, held.task_id), ask.task_id, timeout)
+            if self._put(key, (ask.task_id, ask.token, fence), timeout):
+                return Answer(verdict=Verdict.FREE, fence=fence)
+        msg = f"the cache {settings.CACHE_NAME!r} does not keep the claim of {ask.name}"
         raise StoreUnavailable(msg)
 
     def _read(self, name: str) -> Holding | None:
@@ -138,15 +147,25 @@ class CacheClaimStore(ClaimStore):
         return opened_by
 
     def _open_window(self, name: str, task_id: str, window: float) -> None:
-        self._cache.set(self._window_key(name), task_id, ceil(window))
+        if not self._put(self._window_key(name), task_id, ceil(window)):
+            msg = f"the cache {settings.CACHE_NAME!r} does not keep the ignore window of {name}"
+            raise StoreUnavailable(msg)
+
+    def _put(self, key: str, value: object, timeout: int) -> bool:
+        # Read back: somebody may have come between, and Django's database cache swallows errors of writing.
+        self._cache.set(key, value, timeout)
+        kept: object = self._cache.get(key)
+        return kept == value
+
+    def _replaced_key(self, name: str, task_id: str) -> str:
+        return f"{keys.replaced_key(name)}:{task_id}"
 
     def _window_key(self, name: str) -> str:
         return keys.window_key(settings.IGNORE_TASK_KEY_PREFIX, name)
 
 
 def _owned(held: Holding, ask: Ask) -> bool:
-    # To be queued again (no token asked for) a task may come from any of its executions; to run, from the queue.
-    return held.task_id == ask.task_id and (not ask.token or held.token in ("", ask.token))
+    return held.task_id == ask.task_id and held.token in ("", ask.token, ask.proof)
 
 
 @contextmanager

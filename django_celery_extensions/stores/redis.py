@@ -78,7 +78,7 @@ class RedisClaimStore(ClaimStore):
 
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        args = (ask.task_id, _ms(ask.claim), _flag(ask.window), _flag(ask.replace))
+        args = (ask.task_id, _ms(ask.claim), _flag(ask.window), _flag(ask.replace), ask.proof)
         with _translated_errors():
             return _answer(_ADMIT(self._client, self._keys(ask.name), args))
 
@@ -121,11 +121,14 @@ class RedisClaimStore(ClaimStore):
         with _translated_errors():
             self._client.delete(*self._keys(name))
 
-    def _keys(self, name: str) -> tuple[str, str]:
-        return self._claim_key(name), self._window_key(name)
+    def _keys(self, name: str) -> tuple[str, str, str]:
+        return self._claim_key(name), self._window_key(name), self._replaced_key(name)
 
     def _claim_key(self, name: str) -> str:
         return str(self._cache.make_key(keys.claim_key(name)))
+
+    def _replaced_key(self, name: str) -> str:
+        return str(self._cache.make_key(keys.replaced_key(name)))
 
     def _window_key(self, name: str) -> str:
         return str(self._cache.make_key(keys.window_key(settings.IGNORE_TASK_KEY_PREFIX, name)))

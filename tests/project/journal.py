@@ -42,3 +42,7 @@ def wait_for_gate(key: str, timeout: int = 60) -> None:
 
 def open_gate(key: str, times: int = 1) -> None:
     client().rpush(_GATE + key, *["open"] * times)
+
+
+def gate_is_open(key: str) -> bool:
+    return bool(client().lpop(_GATE + key))

@@ -97,7 +97,7 @@ def ends(self: Any, how: str) -> str:
 
 
 @app.task(bind=True, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
-def ignored_after_success(self: Any, key: Any = None, error: bool = False) -> Any:  # noqa: FBT001, FBT002
+def ignored_after_success(self: Any, key: Any = None, error: bool = False) -> Any:
     journal.write("start", key, self.request.id)
     if error:
         raise ValueError(key)
@@ -105,7 +105,7 @@ def ignored_after_success(self: Any, key: Any = None, error: bool = False) -> An
 
 
 @app.task(bind=True, ignore_task_timedelta=timedelta(hours=5))
-def ignored_by_hand(self: Any, key: Any = None, ignore: bool = True) -> Any:  # noqa: FBT001, FBT002
+def ignored_by_hand(self: Any, key: Any = None, ignore: bool = True) -> Any:
     if ignore:
         self.set_ignore_task(ignore_task_timedelta=timedelta(hours=2))
     return key
@@ -120,3 +120,25 @@ def collect(self: Any, values: Any) -> Any:
 def note(self: Any, *values: Any) -> Any:
     journal.write("note", *values)
     return list(values)
+
+
+@app.task(bind=True, unique=True)
+def watchful(self: Any, key: str) -> str:
+    """Run until the gate opens or the claim is lost."""
+    journal.write("start", key, self.claim.fence)
+    for _ in range(600):
+        if self.claim.lost:
+            journal.write("lost", key)
+            return "lost"
+        if journal.gate_is_open(key):
+            return "done"
+        time.sleep(0.05)
+    return "tired"
+
+
+@app.task(bind=True, unique=True, acks_late=True, reject_on_worker_lost=True)
+def dies_once(self: Any, key: str) -> str:
+    journal.write("start", key, self.request.id)
+    if len(journal.read("start")) == 1:
+        os.kill(os.getpid(), 9)
+    return "second"

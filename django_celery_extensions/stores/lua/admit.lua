@@ -1,7 +1,8 @@
 -- Let a task be queued, or say why not.
--- KEYS: claim (hash: task, token, fence), window (string: task id that opened it)
+-- KEYS: claim (hash: task, token, fence), window (string: task id that opened it),
+--       replaced (hash: id of a task that lost its claim -> id of the one that took it)
 -- ARGV: task id, milliseconds the claim lasts ("" = no claim wanted), look at the window ("1"/""),
---       take the claim from a queued task ("1"/"")
+--       take the claim from a queued task ("1"/""), owner token with which this task runs ("" = none)
 -- Returns {verdict, task id that stands in the way, fence}
 if ARGV[3] == '1' then
   local last = redis.call('GET', KEYS[2])
@@ -9,8 +10,14 @@ if ARGV[3] == '1' then
 end
 if ARGV[2] == '' then return {'free', '', '0'} end
 local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence')
-if held[1] and held[1] ~= ARGV[1] and not (ARGV[4] == '1' and held[2] == '') then
+local mine = held[1] == ARGV[1] and (held[2] == '' or held[2] == ARGV[5])
+if held[1] and not mine and not (ARGV[4] == '1' and held[2] == '') then
   return {'held', held[1], '0'}
+end
+if held[1] and not mine then
+  local lasts = math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[2]), redis.call('PTTL', KEYS[3]))
+  redis.call('HSET', KEYS[3], held[1], ARGV[1])
+  redis.call('PEXPIRE', KEYS[3], lasts)
 end
 local now = redis.call('TIME')
 local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now[1] * 1000000 + now[2]))

@@ -1,5 +1,6 @@
 -- Let a queued task run, or say why not.
--- KEYS: claim (hash: task, token, fence), window (string: task id that opened it)
+-- KEYS: claim (hash: task, token, fence), window (string: task id that opened it),
+--       replaced (hash: id of a task that lost its claim -> id of the one that took it)
 -- ARGV: task id, owner token of this execution, milliseconds the claim lasts ("" = no claim wanted),
 --       look at the window ("1"/""), end the claim at the start ("1"/"")
 -- Returns {verdict, task id that stands in the way, fence}
@@ -13,6 +14,8 @@ if ARGV[4] == '1' then
   end
 end
 if ARGV[3] == '' then return {'free', '', '0'} end
+local by = not mine and redis.call('HGET', KEYS[3], ARGV[1])
+if by then return {'held', by, '0'} end
 if held[1] and not mine then
   return {held[1] == ARGV[1] and 'busy' or 'held', held[1], '0'}
 end
