@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import QueueNotFound
 from celery.utils import uuid
 from celery.utils.time import maybe_iso8601
-from kombu import serialization
+from kombu import compression, serialization
 
 from django_celery_extensions import events
 from django_celery_extensions.config import settings
@@ -70,6 +70,7 @@ def prepare(
     own = take_call_options(task.name, options)
     _check_arguments(task, args, kwargs)
     _check_times(task, options)
+    _check_compression(task, options)
     canvas = in_canvas(options)
     task_id = options.get("task_id")
     if task_id is None:
@@ -152,6 +153,17 @@ def _check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
             except ValueError as exc:
                 msg = f"{task.name}: {name} is {value!r}, which is no ISO 8601 time: {exc}"
                 raise InvalidOption(msg) from exc
+
+
+def _check_compression(task: DjangoTask, options: Mapping[str, Any]) -> None:
+    name = options.get("compression")
+    if name is None:
+        return
+    try:
+        compression.get_encoder(name)
+    except KeyError as exc:
+        msg = f"{task.name}: compression is {name!r}; kombu knows {', '.join(sorted(compression.encoders()))}"
+        raise InvalidOption(msg) from exc
 
 
 def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:

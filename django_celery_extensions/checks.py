@@ -97,9 +97,18 @@ def check_commands(**_: object) -> list[CheckMessage]:
 
 
 def check_tasks(**_: object) -> list[CheckMessage]:
-    """W006: options that nobody knows. And whatever the project's CELERY_TASK_CHECKER finds."""
+    """W006: options that nobody knows. E008: no CELERY_TASK_CHECKER. And whatever that finds."""
     found: list[CheckMessage] = []
-    checker = None if settings.CELERY_TASK_CHECKER is None else import_string(settings.CELERY_TASK_CHECKER)
+    try:
+        checker = (
+            None if settings.CELERY_TASK_CHECKER is None else import_string(settings.CELERY_TASK_CHECKER)
+        )
+    except ImportError as exc:
+        checker = None
+        msg = (
+            f"{PREFIX}CELERY_TASK_CHECKER is {settings.CELERY_TASK_CHECKER!r}, which can't be imported: {exc}"
+        )
+        found.append(Error(msg, id="django_celery_extensions.E008"))
     for task in _known_tasks():
         if isinstance(task, DjangoTask):
             for option in unknown_options(task):

@@ -26,7 +26,6 @@ from django_celery_extensions.task import DjangoTask
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from django.core.management.base import BaseCommand
 
 _SETTING = "DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS"
 
@@ -42,7 +41,7 @@ class CommandTask(DjangoTask):
         """Raise :class:`CommandTaskError` for arguments that the command's parser does not take."""
         super().check_call(args, kwargs)
         command_args, options = _split(*args, **kwargs)
-        check_command_call(self.command_name, command_args, options)
+        check_command_call(self.command_name, command_args, {**self.get_command_kwargs(), **options})
 
 
 def command_task_name(command_name: str) -> str:
@@ -146,33 +145,29 @@ class LogStream(io.TextIOBase):
 
 
 def check_command_call(command_name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """Check arguments against the command's parser, as ``call_command`` will.
+    """Check arguments as ``call_command`` does, without running the command.
 
     Raises :class:`CommandTaskError`.
     """
-    command = _load(command_name)
-    parser: Any = command.create_parser("", command_name)
-    actions: Sequence[Any] = parser._actions  # noqa: SLF001 - argparse has no public way, Django's call_command does the same
-    known = {action.dest for action in actions} | {*command.base_stealth_options, *command.stealth_options}
-    known |= {option.lstrip("-").replace("-", "_") for action in actions for option in action.option_strings}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        likely = get_close_matches(unknown[0], known, n=1)
-        msg = f"the command {command_name} has no option {unknown[0]!r}" + (
-            f"; did you mean {likely[0]!r}?" if likely else f"; it has {', '.join(sorted(known))}"
-        )
+    command: Any = load_command_class(get_commands()[command_name], command_name)
+    actions: Sequence[Any] = command.create_parser("", command_name)._actions  # noqa: SLF001 - as call_command does
+    known = {*command.base_stealth_options, *command.stealth_options, *(action.dest for action in actions)}
+    known |= {flag.lstrip("-").replace("-", "_") for action in actions for flag in action.option_strings}
+    for name in sorted(options.keys() - known):
+        likely = get_close_matches(name, known, n=1)
+        hint = f"did you mean {likely[0]!r}?" if likely else f"it has {', '.join(sorted(known))}"
+        msg = f"the command {command_name} has no option {name!r}; {hint}"
         raise CommandTaskError(msg)
-    required = [action for action in actions if action.required and action.dest not in options]
-    if any(action.option_strings for action in required):
-        msg = f"the command {command_name} needs the option {required[0].dest!r}"
-        raise CommandTaskError(msg)
-    if any(action.required and action.dest in options for action in actions):
-        return  # given by name: call_command tells the parser, and only it knows how
+    command.execute = _accept
     try:
-        parser.parse_args([*map(str, args)])
-    except (CommandError, SystemExit, TypeError) as exc:
-        msg = f"the command {command_name} does not take the arguments {list(args)!r}: {exc}"
+        call_command(command, *map(str, args), **options)
+    except (CommandError, TypeError, ValueError, SystemExit) as exc:
+        msg = f"the command {command_name} can't be called like this: {exc}"
         raise CommandTaskError(msg) from exc
+
+
+def _accept(*_: object, **__: object) -> None:
+    """Stand in for a command's ``execute`` where only its arguments are looked at."""
 
 
 def unknown_commands(names: Iterable[str]) -> Iterable[tuple[str, str | None]]:
@@ -199,7 +194,3 @@ def _app_of(command_name: str) -> str:
         )
         raise CommandTaskError(msg) from None
     return str(app)
-
-
-def _load(command_name: str) -> BaseCommand:
-    return load_command_class(get_commands()[command_name], command_name)

@@ -164,7 +164,7 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
     except BaseException:
         result.outcome = Outcome.WAITING
         if header is not None and header.claimed:
-            give_up(header, eager=invocation.eager)
+            give_up(header, eager=invocation.eager, replaced=answer.task_id)
         raise
     finally:
         sending.reset(outer)
@@ -216,10 +216,17 @@ def add_header(task: DjangoTask, options: dict[str, Any], header: Header) -> Non
         options["expires"] = header.expires + _delay(task, options)
 
 
-def give_up(header: Header, *, eager: bool) -> None:
-    """End the claim of a message that did not go out; never hides the error that kept it."""
+def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
+    """End the claim of a message that did not go out, or hand it back to the queued task that it replaced.
+
+    Never hides the error that kept the message.
+    """
     try:
-        claim_store(eager=eager).settle(Holding(name=header.name, task_id=header.task_id, token=""))
+        store = claim_store(eager=eager)
+        if replaced:
+            store.admit(Ask(name=header.name, task_id=replaced, claim=header.stale, replace=True))
+        else:
+            store.settle(Holding(name=header.name, task_id=header.task_id, token=""))
     except StoreUnavailable as exc:
         logger.warning(
             "the claim of %s stays until it is stale, %s seconds: %s",

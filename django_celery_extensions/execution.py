@@ -65,6 +65,8 @@ class Execution:
         header = request_header(request)
         self.header = self._own_header() if header is None else header
         self.canvas = self.header.canvas or request_in_canvas(request)
+        if self.header.follows is not None:
+            self._marks[REACHED] = True  # it has no claim that could be given up
         self.claim: Claim | None = None
         #: A retry of the same task has been sent: the claim is that message's now.
         self.handed_over = False
@@ -77,7 +79,7 @@ class Execution:
         name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, request.args or (), request.kwargs or {})
         return Header(task_id=self.task_id, invocation_id=self.task_id, name=name, stale=limits.stale)
 
-    def start(self) -> Answer:
+    def start(self, *, look_at_window: bool = True) -> Answer:
         """Ask the store whether the body may run; wait for it a little where it can't be reached."""
         policy = self.task.policy
         lease = min(policy.lease, self.header.stale)
@@ -86,16 +88,18 @@ class Execution:
             task_id=self.task_id,
             token=self.token,
             claim=lease if policy.unique or policy.runs_alone else None,
-            window=policy.window,
+            window=policy.window and look_at_window,
             until_start=policy.until_start,
         )
         answer: Answer
         asked_at, answer = _patiently(lambda: claim_store(eager=self.eager).start(ask))
-        if answer.verdict is Verdict.FREE and policy.runs_alone:
+        if answer.verdict is not Verdict.FREE:
+            return answer
+        self._marks[REACHED] = True
+        if policy.runs_alone:
             holding = Holding(name=ask.name, task_id=ask.task_id, token=ask.token, fence=answer.fence)
             self.claim = Claim(holding, lease=lease, stale=self.header.stale, asked_at=asked_at)
             heartbeat.keep(self.claim)
-            self._marks[REACHED] = True
         return answer
 
     def settle(self, *, succeeded: bool) -> None:
@@ -243,10 +247,14 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     if answer.verdict is Verdict.WINDOW:
         if not execution.canvas:
             raise execution.drop(f"within the ignore window of task {answer.task_id}")
-        execution.header = replace(header, follows=answer.task_id)
         if header.follows != answer.task_id:
-            return take_over(execution)
-        return False, None  # others depend on it and there is no result to take over: it runs
+            execution.header = replace(header, follows=answer.task_id)
+            done, value = take_over(execution)
+            if done:
+                return done, value
+        # Others depend on it, and there is no result to take over: it runs.
+        answer = execution.start(look_at_window=False)
+        return (False, None) if answer.verdict is Verdict.FREE else _not_free(execution, answer)
     held = f"{header.name} is held by task {answer.task_id}"
     if execution.canvas:
         raise execution.wait(held, follows=answer.task_id)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.app.task import Task
 from celery.app.trace import task_has_custom
+from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.db import transaction
 
@@ -386,8 +387,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
 
     def on_retry(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Tell ``on_task_retry``."""
-        when = getattr(getattr(einfo, "exception", None), "when", None)
-        events.RETRIED.tell(self, task_id, args, kwargs, exc, retry_eta(when, self.app.now()))
+        retry = getattr(einfo, "exception", None)
+        if not isinstance(retry, Retry):
+            retry = getattr(retry, "exc", None)  # billiard wraps it to carry its traceback
+        eta = retry_eta(getattr(retry, "when", None), self.app.now())
+        events.RETRIED.tell(self, task_id, args, kwargs, exc, eta)
 
 
 def _guard(cls: type[DjangoTask], *, custom: bool) -> None:

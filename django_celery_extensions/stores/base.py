@@ -56,7 +56,11 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The verdict, with the task that holds the claim or opened the window, and the fence of a new claim."""
+    """The verdict, and the fence of a new claim.
+
+    ``task_id`` is the task that holds the claim or opened the window; where the claim was taken from a queued
+    task (``Ask.replace``), that one.
+    """
 
     verdict: Verdict
     task_id: str = ""
@@ -86,7 +90,7 @@ class ClaimStore(ABC):
         """Let a task be queued, or not: an open window forbids it, then another task's claim.
 
         A task that is queued already, or that shows the token it runs with (``ask.proof``), keeps its claim:
-        queued again, and armed anew for ``ask.claim`` seconds.
+        queued again, and armed anew for ``ask.claim`` seconds. A task that was replaced may take its claim back.
         """
 
     @abstractmethod

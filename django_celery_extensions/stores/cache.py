@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -120,10 +121,13 @@ class CacheClaimStore(ClaimStore):
                 verdict = Verdict.BUSY if busy else Verdict.HELD
                 return Answer(verdict=verdict, task_id=held.task_id)
             fence = max(fence, held.fence + 1)
-            if held.task_id != ask.task_id:
-                self._cache.set(self._replaced_key(ask.name, held.task_id), ask.task_id, timeout)
+            replaced = "" if held.task_id == ask.task_id else held.task_id
+            if replaced:
+                self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
+                self._cache.delete(self._replaced_key(ask.name, ask.task_id))
             if self._put(key, (ask.task_id, ask.token, fence), timeout):
-                return Answer(verdict=Verdict.FREE, fence=fence)
+                return Answer(verdict=Verdict.FREE, task_id=replaced, fence=fence)
+            ask = replace(ask, replace=False)  # somebody came between, and is the newer one
         msg = f"the cache {settings.CACHE_NAME!r} does not keep the claim of {ask.name}"
         raise StoreUnavailable(msg)
 

@@ -142,3 +142,20 @@ def dies_once(self: Any, key: str) -> str:
     if len(journal.read("start")) == 1:
         os.kill(os.getpid(), 9)
     return "second"
+
+
+@app.task(bind=True, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
+def gated_window(self: Any, key: str) -> str:
+    journal.write("start", key, self.request.id)
+    journal.wait_for_gate(key)
+    journal.write("end", key, self.request.id)
+    return key
+
+
+@app.task(bind=True, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
+def fails_first(self: Any, key: str) -> str:
+    journal.write("start", key, self.request.id)
+    journal.wait_for_gate(key)
+    if len(journal.read("start")) == 1:
+        raise ValueError(key)
+    return key
