@@ -31,7 +31,8 @@ lint:  ## ruff, mypy, import-linter
 	@.ci/venv lint
 	@.ci/lint
 
-unit:  ## the tests that need no server
+unit:  ## the tests without workers
+	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m pytest tests/unit
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.live import Live, point_app_at
+from tests.live import Live, keep_configuration, point_app_at
 from tests.processes import ROOT
 from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
 from tests.workers import Pool, Worker
@@ -45,6 +45,14 @@ def start(server_class: type[Server], *arguments: str) -> Any:
         if os.environ.get("CI") == "true":
             pytest.fail(str(exc))
         pytest.skip(str(exc))
+
+
+@pytest.fixture(autouse=True)
+def unchanged_configuration() -> Iterator[None]:
+    """What a test sets on `app.conf` ends with the test."""
+    from tests.project.celery import app
+
+    yield from keep_configuration(app)
 
 
 @pytest.fixture(scope="session")

@@ -119,19 +119,26 @@ def forget_connections(app: Celery) -> None:
 def point_app_at(live: Live) -> Iterator[Live]:
     """Use the servers of *live*, emptied, in this process for as long as the generator waits.
 
-    Django's settings are put back by the fixture of pytest-django, what a test sets on `app.conf` here.
+    Django's settings are put back by the fixture of pytest-django.
     """
-    app = live.app
     variables = {name: os.environ.pop(name) for name in CELERY_VARIABLES if name in os.environ}
     live.settings.CACHES = {**live.settings.CACHES, "default": redis_cache(live.cache_url)}
-    _ = app.conf.broker_url  # reading makes the configuration; before that `changes` is something else
-    changes = app.conf.changes
-    before = dict(changes)
     try:
         live.use(live.broker_database, live.result_database)
         yield live
     finally:
-        forget_connections(app)
-        changes.clear()
-        changes.update(before)
+        forget_connections(live.app)
         os.environ.update(variables)
+
+
+def keep_configuration(app: Celery) -> Iterator[None]:
+    """Undo what is set on `app.conf` while the generator waits.
+
+    Setting the old value again would not do: it would hide Django's settings from then on.
+    """
+    _ = app.conf.broker_url  # reading makes the configuration; before that `changes` is something else
+    changes = app.conf.changes
+    before = dict(changes)
+    yield
+    changes.clear()
+    changes.update(before)

@@ -64,4 +64,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     else {}
 )
 DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT = float(os.environ.get("TEST_LOCK_TIMEOUT", "15"))
-DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {"clearsessions": {"unique": True}}
+DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {
+    "clearsessions": {"unique": True}
+}

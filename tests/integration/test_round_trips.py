@@ -38,7 +38,7 @@ class Trips:
             "script|load",
         }
         # A command that a script runs counts in the server's statistics, but is no trip of its own.
-        inner = {"get", "hmget", "hset", "pexpire", "del", "set", "time", "hget", "pttl"}
+        inner = {"get", "hmget", "hset", "pexpire", "del", "set", "time", "hget", "hdel", "pttl"}
         return {name: n for name, n in self._live.store.commands().items() if name not in own | inner}
 
     def since(self) -> dict[str, int]:

@@ -1,0 +1,155 @@
+"""Every ending settles the claim, at once and by its owner only, on every pool that has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.endings import tasks
+from tests.endings.cases import CASES, LAST_CASES, LIMIT, MISSING
+from tests.endings.stage import PARKED, Stage
+from tests.waiting import wait_until
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.live import Live
+    from tests.workers import Pool
+
+pytestmark = pytest.mark.integration
+
+#: Milliseconds within which a claim is settled: half a second of work on a busy machine, and none of waiting.
+BOUND = 750.0
+#: Celery's timers: time limits and ETAs are looked at once a second (gevent, threads and solo sleep so long).
+TIMER = 1500.0
+#: The lease of workers that are killed in these tests.
+LEASE = 2
+
+SLOWER = {
+    "soft time limit": TIMER,
+    "hard time limit": TIMER,
+    "revoked while it waits for its ETA": TIMER,
+    "expired while it waits for its ETA": TIMER,
+    "child killed (worker lost)": TIMER,
+    "cold shutdown (SIGQUIT)": TIMER,
+    "cold shutdown (SIGTERM twice)": TIMER,
+    "worker killed (SIGKILL)": (LEASE + 1) * 1000,
+}
+#: What is played on the other pools in every run; `python -m tests.endings` plays all.
+HANDFUL = (
+    "success",
+    "failure",
+    "Reject, requeue (acks_late), then success",
+    "retry, then success",
+    "before_start raises",
+    "SystemExit",
+    "hard time limit",
+    "revoke(terminate=True)",
+    "revoked before it was received",
+    "expired while it waits for its ETA",
+)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[dict[str, Worker]]:
+    """The worker of each pool, for all tests of this module."""
+    workers: dict[str, Worker] = {}
+    yield workers
+    for worker in workers.values():
+        worker.close()
+
+
+@pytest.fixture
+def stage_on(live_app: Live, workers: dict[str, Worker]) -> Callable[..., Stage]:
+    """A maker of the stage on the module's worker of a pool."""
+
+    def make(pool: Pool) -> Stage:
+        number = 4 + 2 * list(MISSING).index(pool)
+        live_app.use(broker_database=number, result_database=number + 1)
+        worker = workers.get(pool)
+        if worker is None or not worker.alive:
+            workers[pool] = worker = Worker(app="tests.endings", pool=pool, env=live_app.env).ready()
+        return Stage(worker)
+
+    return make
+
+
+@pytest.fixture
+def stage(stage_on: Callable[..., Stage]) -> Stage:
+    return stage_on("prefork")
+
+
+@pytest.mark.parametrize("ending", CASES)
+def test_ending_settles_the_claim(stage: Stage, ending: str) -> None:
+    assert CASES[ending](stage) < SLOWER.get(ending, BOUND)
+    assert stage.holder is None
+    assert tasks.ending.delay(stage.key, "success").outcome == "triggered"
+
+
+@pytest.mark.parametrize(
+    ("pool", "ending"),
+    [
+        (pool, ending)
+        for pool in MISSING
+        for ending in HANDFUL
+        if pool != "prefork"
+        if ending not in MISSING[pool]
+    ],
+)
+def test_ending_settles_the_claim_on_other_pools(
+    stage_on: Callable[..., Stage], pool: Pool, ending: str
+) -> None:
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    assert CASES[ending](stage_on(pool)) < max(TIMER, SLOWER.get(ending, BOUND))
+
+
+@pytest.mark.parametrize("ending", LAST_CASES)
+def test_end_of_the_worker_settles_the_claim(live_app: Live, make_worker: Any, ending: str) -> None:
+    worker = make_worker(app="tests.endings", concurrency=1, env={"TEST_LOCK_TIMEOUT": str(LEASE)})
+    stage = Stage(worker)
+    assert LAST_CASES[ending](stage) < SLOWER.get(ending, BOUND)
+
+
+@pytest.mark.parametrize(
+    ("how", "options"),
+    [
+        ("success", {}),
+        ("failure", {}),
+        ("ignore", {}),
+        ("reject", {}),
+        ("reject, requeue, acked", {}),
+        ("retry", {}),
+        ("retry exhausted", {}),
+        ("retry unpublished", {}),
+        ("replace", {}),
+        ("exit", {}),
+        ("kill", {}),
+        ("hang", {"soft_time_limit": LIMIT}),
+        ("hang", {"time_limit": LIMIT}),
+        ("hang", {"revoke": True}),
+    ],
+)
+def test_claim_that_another_task_took_meanwhile_is_left_alone(
+    stage: Stage, how: str, options: dict[str, Any]
+) -> None:
+    revoke = options.pop("revoke", False)
+    result = stage.send(how, **options)
+    stage.started()
+    stage.store.forget(stage.name)  # as if it had gone stale
+    other = tasks.ending.apply_async((stage.key, how), queue=PARKED)
+    assert stage.holder is not None
+    assert stage.holder.task_id == other.id
+    if revoke:
+        result.revoke(terminate=True)
+    stage.go(times=2)
+    wait_until(
+        lambda: stage.worker.log().count(result.id) > 1 and not stage.is_active(),
+        what=lambda: f"the task has ended; {stage.worker.log()[-3000:]}",
+        interval=0.05,
+    )
+    held = stage.holder
+    assert held is not None
+    assert (held.task_id, held.token) == (other.id, "")
