@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
+from django.conf import settings as django_settings
+from django.core.cache import caches
+from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.utils.module_loading import import_string
 
@@ -59,13 +62,21 @@ def check_settings(**_: object) -> list[CheckMessage]:
 
 
 def check_cache(**_: object) -> list[CheckMessage]:
-    """E003: a cache that can't keep claims, where a task needs one."""
+    """E003: a cache that can't keep claims, where a task needs one. W009: one that hides an outage."""
     if not any(task.policy.guarded for task in _django_tasks()):
         return []
     try:
         claim_store(eager=current_app.conf.task_always_eager)
     except TaskConfigurationError as exc:
         return [Error(str(exc), id="django_celery_extensions.E003")]
+    options = django_settings.CACHES[settings.CACHE_NAME].get("OPTIONS", {})
+    if isinstance(caches[settings.CACHE_NAME], PyMemcacheCache) and options.get("dead_timeout") != 0:
+        msg = (
+            f"The cache {settings.CACHE_NAME!r} answers like an empty one for a second after its Memcached failed: "
+            "an outage is taken for a window or a claim that is not there."
+        )
+        hint = "Set OPTIONS = {'retry_attempts': 0, 'dead_timeout': 0} of the cache, so that it raises."
+        return [Warning(msg, hint=hint, id="django_celery_extensions.W009")]
     return []
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from collections import deque
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -30,6 +33,10 @@ RENEWALS = 3
 IDLE_SECONDS, IDLE_ROUNDS = 5.0, 12
 #: Seconds until a renewal that could not reach the store is tried again.
 RETRY_SECONDS = 1.0
+#: How often the store must answer before a debt is paid: a command that was in its buffer comes after the first.
+PAYMENTS = 2
+#: Debts that a process remembers; what is forgotten ends with its stale limit.
+MOST_OWED = 1000
 
 
 class Claim:
@@ -87,6 +94,17 @@ class Claim:
         self._renew_at = asked_at + lasts / RENEWALS
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Debt:
+    """A claim that may be there, or may yet appear, for a message that was not sent."""
+
+    holding: Holding
+    #: Moment (monotonic) of the next try.
+    due: float
+    #: How often the store has answered.
+    paid: int = 0
+
+
 class Heartbeat:
     """Renews all claims that this process holds."""
 
@@ -101,43 +119,80 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._looks_at = 0.0
         self._store_lost = False
+        self._owed: deque[_Debt] = deque(maxlen=MOST_OWED)
 
     def keep(self, claim: Claim) -> None:
         """Renew this claim from now on."""
         with self._wake:
             self._held[claim.holding.token] = claim
-            if self._thread is None or not self._thread.is_alive():
-                self._looks_at = claim.renew_at
-                self._thread = threading.Thread(
-                    target=self._run, name="django-celery-extensions-heartbeat", daemon=True
-                )
-                self._thread.start()
-            elif claim.renew_at < self._looks_at:
-                self._wake.notify()
+            self._ensure_thread(claim.renew_at)
 
     def drop(self, claim: Claim) -> None:
         """Renew this claim no more."""
         with self._wake:
             self._held.pop(claim.holding.token, None)
 
+    def owe(self, holding: Holding) -> None:
+        """Settle this claim of a message that was not sent as soon as the store can be reached.
+
+        A store that did not answer may have made the claim, or may make it yet: the command waits in a buffer.
+        Nobody else can have a claim with this task id, so to end it twice does no harm.
+        """
+        now = monotonic()
+        with self._wake:
+            self._owed.append(_Debt(holding=holding, due=now + RETRY_SECONDS))
+            self._ensure_thread(now + RETRY_SECONDS)
+
+    def _ensure_thread(self, looks_at: float) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._looks_at = looks_at
+            self._thread = threading.Thread(
+                target=self._run, name="django-celery-extensions-heartbeat", daemon=True
+            )
+            self._thread.start()
+        elif looks_at < self._looks_at:
+            self._wake.notify()
+
     def _run(self) -> None:
         idle_rounds = 0
         while True:
             with self._wake:
-                idle_rounds = 0 if self._held else idle_rounds + 1
+                idle_rounds = 0 if self._held or self._owed else idle_rounds + 1
                 if idle_rounds > IDLE_ROUNDS:
                     self._thread = None
                     return
                 now = monotonic()
-                self._looks_at = min(
-                    (claim.renew_at for claim in self._held.values()), default=now + IDLE_SECONDS
-                )
+                moments = [claim.renew_at for claim in self._held.values()] + [
+                    debt.due for debt in self._owed
+                ]
+                self._looks_at = min(moments, default=now + IDLE_SECONDS)
                 if self._looks_at > now:
                     self._wake.wait(self._looks_at - now)
                 now = monotonic()
                 due = [claim for claim in self._held.values() if claim.renew_at <= now]
-            if due:
-                self._renew(due, now)
+                owed = [debt for debt in self._owed if debt.due <= now]
+            try:
+                if due:
+                    self._renew(due, now)
+                for debt in owed:
+                    self._pay(debt)
+            except Exception:
+                # Whatever it was, the other claims of this process have to be renewed.
+                logger.exception("the heartbeat failed; it goes on")
+                time.sleep(RETRY_SECONDS)
+
+    def _pay(self, debt: _Debt) -> None:
+        try:
+            claim_store(eager=True).settle(debt.holding, unsent=True)
+        except StoreUnavailable:
+            paid = 0
+        else:
+            paid = debt.paid + 1
+        with self._wake:
+            if debt in self._owed:
+                self._owed.remove(debt)
+                if paid < PAYMENTS:
+                    self._owed.append(_Debt(holding=debt.holding, due=monotonic() + RETRY_SECONDS, paid=paid))
 
     def _renew(self, due: list[Claim], now: float) -> None:
         over = [claim for claim in due if claim.lasts(now) <= 0]

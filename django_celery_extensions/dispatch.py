@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events
 from django_celery_extensions.calls import Prepared, prepare
+from django_celery_extensions.claims import heartbeat
 from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.invocation import (
     EXECUTION,
@@ -131,6 +132,8 @@ def admit(task: DjangoTask, call: Prepared) -> Answer:
         return claim_store(eager=invocation.eager).admit(ask)
     except StoreUnavailable as exc:
         if call.on_store_error == "raise":
+            if ask.claim is not None and "task_id" not in call.given:
+                heartbeat.owe(Holding(name=ask.name, task_id=ask.task_id, token=""))
             raise
         logger.warning(
             "task %s[%s] is sent without a claim: %s",
@@ -226,10 +229,11 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
         if replaced:
             store.admit(Ask(name=header.name, task_id=replaced, claim=header.stale, replace=True))
         else:
-            store.settle(Holding(name=header.name, task_id=header.task_id, token=""))
+            store.settle(Holding(name=header.name, task_id=header.task_id, token=""), unsent=True)
     except StoreUnavailable as exc:
+        heartbeat.owe(Holding(name=header.name, task_id=header.task_id, token=""))
         logger.warning(
-            "the claim of %s stays until it is stale, %s seconds: %s",
+            "the claim of %s stays until the store is back, or until it is stale in %s seconds: %s",
             header.name,
             header.stale,
             exc,

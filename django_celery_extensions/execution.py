@@ -203,7 +203,8 @@ def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any,
             execution.settle(succeeded=False)
         raise
     except Reject as exc:
-        if getattr(exc, "requeue", False) and not request.is_eager:
+        # Without acks_late the message was acknowledged before its body, and Celery can't bring it back.
+        if getattr(exc, "requeue", False) and task.acks_late and not request.is_eager:
             execution.requeue()
         else:
             execution.settle(succeeded=False)

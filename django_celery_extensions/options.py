@@ -186,7 +186,7 @@ def policy_of(task: Any) -> Policy:
         msg = f"{name}: ignore_task_after_success needs an ignore_task_timedelta, how long calls are ignored"
         raise TaskConfigurationError(msg)
     for index, delay in enumerate(retry_delays(name, task.default_retry_delays) or ()):
-        seconds(delay, f"{name}: default_retry_delays[{index}]", zero=True)
+        seconds(delay, f"{name}: default_retry_delays[{index}]")
     return Policy(
         unique=task.unique,
         until_start=task.unique_until == "start",

@@ -33,6 +33,10 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
     up by its task id.
     """
 
+    if TYPE_CHECKING:  # one of Celery's states, WAITING or IGNORED
+        state: str  # type: ignore[assignment] # the stubs know Celery's only
+        status: str  # type: ignore[assignment]
+
     invocation_id: str | None = None
     outcome = Outcome.TRIGGERED
     #: Called with this result and the error when waiting timed out.

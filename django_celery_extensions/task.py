@@ -312,9 +312,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         if delays is None:
             delays = retry_delays(self.name, self.default_retry_delays)
         if delays and eta is None and countdown is None:
-            countdown = seconds(
-                delays[min(self.request.retries, len(delays) - 1)], "default_retry_delays", zero=True
-            )
+            countdown = seconds(delays[min(self.request.retries, len(delays) - 1)], "default_retry_delays")
         return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
 
     # --- state -------------------------------------------------------------------------------------------

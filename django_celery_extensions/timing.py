@@ -12,11 +12,10 @@ from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigura
 ONE_DAY = 24 * 60 * 60.0
 
 
-def seconds(value: float | timedelta, what: str, *, zero: bool = False) -> float:
+def seconds(value: float | timedelta, what: str) -> float:
     """Return a duration in seconds.
 
-    Raises :class:`TaskConfigurationError`, naming ``what``, unless it is a positive number or
-    timedelta (``zero=True`` lets 0 pass).
+    Raises :class:`TaskConfigurationError`, naming ``what``, unless it is a positive number or timedelta.
     """
     if isinstance(value, timedelta):
         number = value.total_seconds()
@@ -25,8 +24,8 @@ def seconds(value: float | timedelta, what: str, *, zero: bool = False) -> float
     else:
         msg = f"{what} is {value!r}; give a number of seconds or a timedelta"
         raise TaskConfigurationError(msg)
-    if not (0 < number < float("inf") or (zero and number == 0)):
-        msg = f"{what} is {value!r}; it must be {'0 or more' if zero else 'more than 0'} seconds"
+    if not 0 < number < float("inf"):
+        msg = f"{what} is {value!r}; it must be more than 0 seconds"
         raise TaskConfigurationError(msg)
     return number
 

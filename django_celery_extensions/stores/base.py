@@ -2,8 +2,9 @@
 
 Each step is one atomic decision about one name, and says so in one round trip where the store can. Every
 step may be repeated with the same arguments without changing its outcome, so that a client library may
-send it again after a lost connection. Stores are safe to share between threads; they connect when first
-used, in the process that uses them, through the cache's own connections.
+send it again after a lost connection. A store lives as long as the cache object whose connections it uses, and
+may be shared between threads as far as that may: :func:`~django_celery_extensions.stores.claim_store` gives
+each thread its own. It connects when first used, in the process that uses it.
 
 Every method raises :class:`~django_celery_extensions.exceptions.StoreUnavailable` when it can't know the
 answer, and never takes that for an answer.
@@ -102,9 +103,10 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    def settle(self, holding: Holding, window: float | None = None) -> bool:
+    def settle(self, holding: Holding, window: float | None = None, *, unsent: bool = False) -> bool:
         """End a claim if task and token are still its own; open the window for ``window`` seconds.
 
+        ``unsent``: there is no message of this task, so a task that it replaced may run after all.
         Returns whether the claim was still its own.
         """
 

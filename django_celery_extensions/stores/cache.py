@@ -73,8 +73,8 @@ class CacheClaimStore(ClaimStore):
                 self._cache.delete(keys.claim_key(ask.name))
             return answer
 
-    def settle(self, holding: Holding, window: float | None = None) -> bool:
-        """See :meth:`ClaimStore.settle`."""
+    def settle(self, holding: Holding, window: float | None = None, *, unsent: bool = False) -> bool:  # noqa: ARG002
+        """See :meth:`ClaimStore.settle`; a task that an unsent one replaced is not found here, and stays dropped."""
         with _translated_errors():
             held = self._read(holding.name)
             mine = held is not None and (held.task_id, held.token) == (holding.task_id, holding.token)

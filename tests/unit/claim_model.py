@@ -1,0 +1,76 @@
+"""The rules of claims and ignore windows in plain Python: what every store must answer.
+
+Time does not pass here: a claim that goes stale, and a window that closes, are steps of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from django_celery_extensions.stores.base import Ask, Holding, Verdict
+
+
+@dataclass
+class Name:
+    """One unique name: who holds it, who opened its window, and who was replaced by whom."""
+
+    claim: tuple[str, str] | None = None
+    window: str | None = None
+    replaced: dict[str, str] = field(default_factory=dict)
+
+
+class ClaimModel:
+    """Claims and windows by name; answers are a verdict and the task that it speaks of."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Name] = {}
+
+    def of(self, name: str) -> Name:
+        return self.names.setdefault(name, Name())
+
+    def admit(self, ask: Ask) -> tuple[Verdict, str]:
+        state = self.of(ask.name)
+        if ask.window and state.window is not None:
+            return Verdict.WINDOW, state.window
+        if ask.claim is None:
+            return Verdict.FREE, ""
+        before = ""
+        if state.claim is not None:
+            task, token = state.claim
+            mine = task == ask.task_id and token in ("", ask.proof)
+            if not mine and not (ask.replace and not token):
+                return Verdict.HELD, task
+            if task != ask.task_id:
+                before = task
+                state.replaced[task] = ask.task_id
+        state.replaced.pop(ask.task_id, None)
+        state.claim = (ask.task_id, "")
+        return Verdict.FREE, before
+
+    def start(self, ask: Ask) -> tuple[Verdict, str]:
+        state = self.of(ask.name)
+        mine = state.claim in ((ask.task_id, ""), (ask.task_id, ask.token))
+        if ask.window and state.window is not None:
+            if mine:
+                state.claim = None
+            return Verdict.WINDOW, state.window
+        if ask.claim is None:
+            return Verdict.FREE, ""
+        if not mine and ask.task_id in state.replaced:
+            return Verdict.HELD, state.replaced[ask.task_id]
+        if state.claim is not None and not mine:
+            return (Verdict.BUSY if state.claim[0] == ask.task_id else Verdict.HELD), state.claim[0]
+        state.claim = None if ask.until_start else (ask.task_id, ask.token)
+        return Verdict.FREE, ""
+
+    def settle(self, holding: Holding, *, window: bool) -> bool:
+        state = self.of(holding.name)
+        mine = state.claim == (holding.task_id, holding.token)
+        if mine:
+            state.claim = None
+        if window:
+            state.window = holding.task_id
+        return mine
+
+    def owns(self, holding: Holding) -> bool:
+        return self.of(holding.name).claim == (holding.task_id, holding.token)

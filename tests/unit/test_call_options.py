@@ -1,0 +1,173 @@
+"""Options of a single call: what is refused, before anything was claimed or sent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import transaction
+
+from django_celery_extensions.exceptions import CeleryError, InvalidOption, TaskConfigurationError
+from django_celery_extensions.options import CALL_OPTIONS, TASK_OPTIONS
+from tests.project import tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.conftest import Declare, Heard, Queue
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "apply_async": lambda task, **options: task.apply_async(("a",), **options),
+    "on commit": lambda task, **options: task.apply_async_on_commit(("a",), **options),
+    "and get result": lambda task, **options: task.apply_async_and_get_result(("a",), **options),
+    "apply": lambda task, **options: task.apply(("a",), **options),
+    "many": lambda task, **options: task.apply_async_many([(("a",), None)], **options),
+    "many on commit": lambda task, **options: task.apply_async_many_on_commit([(("a",), None)], **options),
+    "signature": lambda task, **options: task.s("a").apply_async(**options),
+    "signature's own": lambda task, **options: task.s("a").set(**options).apply_async(),
+}
+
+
+@pytest.fixture(params=WAYS.values(), ids=WAYS.keys())
+def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    way: Callable[..., Any] = request.param
+    return way
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("option", "likely"),
+    [
+        ("stale_timelimit", "stale_time_limit"),
+        ("stale_time_limits", "stale_time_limit"),
+        ("unique_on_conflicts", "unique_on_conflict"),
+        ("max_queue_wait_time", "max_queue_waiting_time"),
+        ("unique_on_stor_error", "unique_on_store_error"),
+    ],
+)
+def test_misspelt_option_of_ours_names_the_likely_one(
+    call: Callable[..., Any], heard: Heard, option: str, likely: str
+) -> None:
+    with pytest.raises(InvalidOption, match=rf"silent: unknown option '{option}'; did you mean '{likely}'"):
+        call(tasks.silent, **{option: 5})
+    assert heard.names == []
+    assert not tasks.silent.is_processing(("a",))
+
+
+@pytest.mark.parametrize("option", ["countdwon", "expire", "prioritys", "time_limits", "link_eror"])
+def test_misspelt_option_of_celery_names_the_likely_one(heard: Heard, option: str) -> None:
+    with pytest.raises(InvalidOption, match="did you mean"):
+        tasks.silent.apply_async(("a",), **{option: 5})
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("option", sorted(set(TASK_OPTIONS) - CALL_OPTIONS - {"queue"}))
+def test_option_of_the_task_is_refused_at_a_call(call: Callable[..., Any], heard: Heard, option: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"'{option}' is an option of the task") as caught:
+        call(tasks.silent, **{option: True})
+    assert "stale_time_limit" in str(caught.value), "it names what a call can give"
+    assert heard.names == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("unique_on_conflict", "jion"),
+        ("unique_on_store_error", ""),
+        ("stale_time_limit", 0),
+        ("stale_time_limit", -1),
+        ("stale_time_limit", timedelta()),
+        ("stale_time_limit", "60"),
+        ("max_queue_waiting_time", 0),
+        ("max_queue_waiting_time", -1),
+        ("max_queue_waiting_time", "5"),
+    ],
+)
+def test_bad_value_is_refused_before_anything_happens(
+    call: Callable[..., Any], heard: Heard, option: str, value: Any
+) -> None:
+    with pytest.raises(CeleryError, match=option):
+        call(tasks.silent, **{option: value})
+    assert heard.names == []
+    assert not tasks.silent.is_processing(("a",))
+
+
+@pytest.mark.parametrize("option", ["stale_time_limit", "max_queue_waiting_time"])
+def test_bad_limit_of_a_task_that_is_not_unique_is_refused(option: str) -> None:
+    with pytest.raises(CeleryError, match=option):
+        tasks.add.apply_async((1, 2), **{option: -1})
+
+
+def test_none_means_not_given(declare: Declare) -> None:
+    result = tasks.silent.apply_async(("a",), stale_time_limit=None, max_queue_waiting_time=None)
+    assert result.get() == "a"
+
+
+def test_our_options_do_not_reach_celery(queue: Queue) -> None:
+    tasks.silent.apply_async(
+        ("a",),
+        stale_time_limit=50,
+        max_queue_waiting_time=5,
+        unique_on_conflict="skip",
+        unique_on_store_error="publish",
+    )
+    (message,) = queue.messages()
+    assert not CALL_OPTIONS & {*message.headers, *message.properties}
+
+
+@pytest.mark.parametrize("args", ["abc", 5, {"x": 1}, {1, 2}, b"a"])
+@pytest.mark.parametrize("task", [tasks.add, tasks.silent])
+def test_arguments_that_are_no_sequence_are_refused(heard: Heard, task: Any, args: Any) -> None:
+    with pytest.raises(TypeError, match=rf"{task.name}: task args must be a list or tuple, not "):
+        task.apply_async(args)
+    assert heard.names == []
+
+
+@pytest.mark.parametrize("kwargs", ["abc", 5, [("key", 1)]])
+def test_keyword_arguments_that_are_no_mapping_are_refused(heard: Heard, kwargs: Any) -> None:
+    with pytest.raises(TypeError, match=r"silent: task keyword arguments must be a mapping, not "):
+        tasks.silent.apply_async((), kwargs)
+    assert heard.names == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_arguments_that_the_body_does_not_take_are_refused_at_the_call(
+    queue: Queue, heard: Heard, declare: Declare
+) -> None:
+    for send in (
+        lambda: tasks.silent.delay(1, 2, 3),
+        lambda: tasks.silent.delay_on_commit(nope=1),
+        lambda: tasks.add.delay_on_commit(1),
+        lambda: tasks.add.delay_many([(1, 2), (1,)]),
+    ):
+        with transaction.atomic(), pytest.raises(TypeError):
+            send()
+    assert queue.ids() == []
+
+
+def test_many_calls_are_checked_before_the_first_is_sent(queue: Queue) -> None:
+    with pytest.raises(TypeError):
+        tasks.silent.apply_async_many([(("a",), None), (("b",), None), ((1, 2, 3), None)])
+    assert queue.ids() == []
+    assert not tasks.silent.is_processing(("a",))
+
+
+def test_many_calls_can_not_share_a_task_id() -> None:
+    with pytest.raises(InvalidOption, match="task_id"):
+        tasks.silent.apply_async_many([(("a",), None)], task_id="one")
+
+
+def test_is_processing_of_a_task_that_is_not_unique_is_a_clear_error() -> None:
+    for task in (tasks.add, tasks.ignored_after_success):
+        with pytest.raises(TaskConfigurationError, match=rf"{task.name} is not unique.*unique=True"):
+            task.is_processing((1, 2))
+
+
+def test_transports_own_options_pass(queue: Queue) -> None:
+    tasks.silent.apply_async(("a",), headers={"mine": 1}, MessageGroupId="g", MessageDeduplicationId="d")
+    (message,) = queue.messages()
+    assert message.headers["mine"] == 1
+    assert message.properties["MessageGroupId"] == "g"
+    assert message.properties["MessageDeduplicationId"] == "d"

@@ -1,0 +1,328 @@
+"""The checker of the chaos run sees what breaks a rule, and nothing where none is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import Findings, check
+from tests.chaos.history import Event, note, read
+
+LEASE, STALE = 2.0, 20.0
+JOIN = {"until_start": False, "late": False, "limit": None, "policy": "join"}
+KINDS = {
+    "early": JOIN,
+    "late": {**JOIN, "late": True},
+    "limited": {**JOIN, "limit": 2},
+    "until_start": {**JOIN, "until_start": True},
+    "replace": {**JOIN, "policy": "replace"},
+}
+SETUP: Event = {"e": "setup", "t": 0.0, "lease": LEASE, "stale": STALE, "kinds": KINDS}
+WORKER, CHILD = 10, 11
+
+
+def call(t: float, task: str, out: str = "triggered", kind: str = "early", **given: Any) -> Event:
+    about = {"to": t + 0.01, "kind": kind, "key": f"{kind}:0", "task": task, "witness": "", "delay": 0.0}
+    return {"e": "call", "t": t, **about, "out": out, "error": "", **given}
+
+
+def duplicate(t: float, witness: str, out: str = "unique", kind: str = "early") -> Event:
+    return call(t, f"duplicate at {t}", out, kind, witness=witness)
+
+
+def body(
+    task: str,
+    start: float,
+    end: float | None,
+    how: str = "ok",
+    *,
+    kind: str = "early",
+    fence: int | None = None,
+    pid: int = CHILD,
+    lost: float | None = None,
+    **given: Any,
+) -> list[Event]:
+    about = {
+        "key": f"{kind}:0",
+        "task": task,
+        "fence": int(start * 1000) if fence is None else fence,
+        "pid": pid,
+    }
+    events: list[Event] = [
+        {"e": "received", "t": start - 0.02, "task": task, "worker": WORKER},
+        {"e": "prerun", "t": given.get("prerun", start - 0.01), "task": task, "pid": pid, "worker": WORKER},
+        {
+            "e": "start",
+            "t": start,
+            **about,
+            "worker": WORKER,
+            "lost": False,
+            "retries": 0,
+            **given.get("first", {}),
+        },
+    ]
+    if lost is not None:
+        told = given.get("told", True)
+        events.append({"e": "lost", "t": lost, **about, "last_ok": given.get("last_ok", lost), "told": told})
+    if end is not None:
+        last_ok = given.get("last_ok", end if lost is None else lost)
+        end_of = {
+            "how": how,
+            "lost": lost is not None,
+            "last_ok": last_ok,
+            "regained": given.get("regained", False),
+        }
+        events.append({"e": "end", "t": end, **about, **end_of})
+        if how in ("ok", "fail"):
+            events.append(state(task, "SUCCESS" if how == "ok" else "FAILURE"))
+    return events
+
+
+def state(task: str, name: str) -> Event:
+    return {"e": "state", "t": 900.0, "task": task, "state": name}
+
+
+def kill(t: float, pid: int | None = None, worker: int = WORKER) -> Event:
+    return {"e": "kill", "t": t, "to": t + 0.05, "worker": worker, "pid": pid}
+
+
+def freeze(t: float, to: float, pid: int | None = None) -> Event:
+    return {"e": "freeze", "t": t, "to": to, "worker": WORKER, "pid": pid}
+
+
+def checked(*parts: Event | list[Event]) -> Findings:
+    events = [SETUP]
+    for part in parts:
+        events += part if isinstance(part, list) else [part]
+    return check(events)
+
+
+def rules(*parts: Event | list[Event]) -> set[str]:
+    return {rule for rule, _ in checked(*parts).violations}
+
+
+TWO_BODIES = "no two trusted bodies of one key"
+FENCES = "fences grow"
+ONE = "one accepted and unfinished task"
+WITNESS = "a duplicate has a live witness"
+KILLED = "a killed worker's key is free within a lease + 1 s"
+FREE = "every key becomes free"
+LOST = "no task is lost that Celery would not have lost"
+DROPPED = "only a message whose claim passed on is dropped"
+
+ORDERLY: list[Event] = [
+    call(1, "A"),
+    *body("A", 1.5, 3),
+    duplicate(2, "A"),
+    duplicate(3.5, "A", "raised"),
+    call(5, "B"),
+    *body("B", 5.2, 6, "fail"),
+    {"e": "claim", "t": 1.0, "to": 3.0, "key": "early:0", "task": "A", "fence": 1500, "running": True},
+    {"e": "quiet", "t": 50.0},
+    {"e": "free", "t": 50.1, "key": "early:0", "after": 0.1},
+    {"e": "probe", "t": 51.0, "key": "early:0", "out": "triggered"},
+]
+
+
+def test_orderly_history_breaks_nothing() -> None:
+    findings = checked(ORDERLY)
+    assert findings.violations == []
+    assert findings.counts["calls"] == 4
+    assert findings.counts["bodies"] == 2
+    assert findings.counts["witnesses found"] == 2
+
+
+def test_two_bodies_at_once() -> None:
+    assert TWO_BODIES in rules(call(1, "A"), call(2, "B"), body("A", 1.5, 3), body("B", 2.5, 4, pid=12))
+
+
+def test_one_task_delivered_twice_runs_once_at_a_time() -> None:
+    found = rules(
+        call(1, "A", kind="late"), body("A", 2, 8, kind="late"), body("A", 7, 9, kind="late", pid=12)
+    )
+    assert TWO_BODIES in found
+
+
+def test_overlap_after_loss_of_trust_is_counted() -> None:
+    findings = checked(
+        call(1, "A"),
+        body("A", 1.5, 8, lost=6, last_ok=2),
+        freeze(2, 6),
+        call(4.5, "B"),
+        body("B", 5, 7, pid=12),
+    )
+    assert findings.violations == []
+    assert findings.counts["overlaps after loss of trust"] == 1
+
+
+def test_frozen_body_that_still_trusts_its_claim() -> None:
+    found = rules(call(1, "A"), body("A", 1.5, 8), freeze(2, 6), call(4.5, "B"), body("B", 5, 7, pid=12))
+    assert {TWO_BODIES, ONE} <= found
+
+
+def test_frozen_body_that_was_killed_before_it_thawed_trusted_nothing() -> None:
+    found = rules(
+        call(1, "A"),
+        body("A", 1.5, None),
+        freeze(2, 6),
+        kill(6),
+        call(4.5, "B"),
+        body("B", 5, 7, pid=12),
+    )
+    assert found == set()
+
+
+def test_claim_lost_for_no_reason() -> None:
+    assert "a renewed claim is kept" in rules(call(1, "A"), body("A", 1.5, 8, lost=6))
+    assert rules(call(1, "A"), body("A", 1.5, 8, lost=6), {"e": "outage", "t": 3.0, "to": 5.5}) == set()
+
+
+def test_body_that_was_not_told() -> None:
+    events = [call(1, "A"), freeze(2, 6)]
+    assert "ensure() agrees with lost" in rules(events, body("A", 1.5, 8, lost=6, told=False))
+    assert "a lost claim stays lost" in rules(events, body("A", 1.5, 8, lost=6, regained=True))
+
+
+@pytest.mark.parametrize("second", [1499, 1500])
+def test_fence_that_does_not_grow(second: int) -> None:
+    found = rules(call(1, "A"), body("A", 1.5, 3), call(4, "B"), body("B", 5, 6, fence=second))
+    assert found == {FENCES}
+
+
+def test_fence_of_a_body_that_came_too_late_to_trust_it_is_not_compared() -> None:
+    kind = "late"
+    late = body("A", 9, 10, kind=kind, fence=1500, pid=12, prerun=1.3, first={"lost": True}, last_ok=9)
+    found = rules(
+        call(1, "A", kind=kind), freeze(1.4, 9), late, call(5, "B", kind=kind), body("B", 6, 7, kind=kind)
+    )
+    assert found == set()
+
+
+@pytest.mark.parametrize("second", [1.2, 2.5])
+def test_second_is_accepted_while_the_first_is_queued_or_runs(second: float) -> None:
+    found = rules(call(1, "A"), body("A", 1.5, 3), call(second, "B"), body("B", 3.5, 4))
+    assert found == {ONE}
+
+
+def test_second_is_accepted_between_two_tries() -> None:
+    tries = [*body("A", 1.5, 2, "retry"), *body("A", 4, 5)]
+    assert rules(call(1, "A"), tries, call(3, "B"), body("B", 6, 7)) == {ONE}
+    assert rules(call(1, "A"), tries, call(5.5, "B"), body("B", 6, 7)) == set()
+
+
+def test_second_is_accepted_after_the_first_was_killed() -> None:
+    parts = [call(1, "A"), *body("A", 1.5, None), kill(2), call(4.5, "B"), *body("B", 5, 6)]
+    assert rules(parts) == set()
+
+
+def test_until_start_frees_the_key_with_the_body() -> None:
+    kind = "until_start"
+    first = [call(1, "A", kind=kind), *body("A", 3, 8, kind=kind, fence=0)]
+    second = body("B", 5, 6, kind=kind, fence=0, pid=12)
+    assert rules(first, call(4, "B", kind=kind), second) == set()
+    assert rules(first, call(2, "B", kind=kind), second) == {ONE}
+    assert rules(first, call(4, "B", kind=kind), second, duplicate(7, "A", kind=kind)) == {WITNESS}
+
+
+def test_replaced_task() -> None:
+    kind = "replace"
+    replaced = [call(1, "A", kind=kind), call(2, "B", kind=kind), *body("B", 3, 4, kind=kind)]
+    assert rules(replaced, state("A", "IGNORED")) == set()
+    running = [call(1, "A", kind=kind), *body("A", 1.5, 4, kind=kind), call(2, "B", kind=kind)]
+    assert ONE in rules(running, body("B", 5, 6, kind=kind))
+
+
+@pytest.mark.parametrize("witness", ["nobody", "A"])
+def test_duplicate_without_a_live_witness(witness: str) -> None:
+    assert WITNESS in rules(call(1, "A"), body("A", 1.5, 3), duplicate(6, witness))
+
+
+def test_witness_of_another_key() -> None:
+    assert WITNESS in rules(call(1, "A"), body("A", 1.5, 3), duplicate(2, "A", kind="late"))
+
+
+def test_witness_that_was_killed_lives_for_one_lease_more() -> None:
+    killed = [call(1, "A"), *body("A", 1.5, None), kill(2), state("A", "PENDING")]
+    assert rules(killed, duplicate(4.5, "A")) == set()
+    assert rules(killed, duplicate(5.5, "A")) == {WITNESS}
+
+
+def test_claim_of_a_killed_body_that_stands_for_too_long() -> None:
+    killed = [call(1, "A"), *body("A", 1.5, None), kill(2)]
+    claim = {"e": "claim", "t": 1.5, "key": "early:0", "task": "A", "fence": 1500, "running": True}
+    assert rules(killed, {**claim, "to": 4.9}) == set()
+    assert rules(killed, {**claim, "to": 5.5}) == {KILLED}
+
+
+@pytest.mark.parametrize("end", [{"e": "blocked"}, {"e": "free", "after": 4.0}])
+def test_key_that_does_not_become_free(end: Event) -> None:
+    assert rules(ORDERLY, {"t": 60.0, "key": "early:0", **end}) == {FREE}
+
+
+def test_key_that_cannot_be_claimed_at_the_end() -> None:
+    assert rules({"e": "probe", "t": 60.0, "key": "early:0", "out": "unique"})
+    assert rules({"e": "never quiet", "t": 60.0, "running": []})
+
+
+def test_lost_task() -> None:
+    assert rules(call(1, "A"), state("A", "PENDING")) == {LOST}
+    assert rules(call(1, "A", kind="late"), body("A", 1.5, None, kind="late"), kill(2)) >= set()
+
+
+def test_early_task_may_go_with_its_worker_and_a_late_one_may_not() -> None:
+    for kind, expected in (("early", set()), ("late", {LOST})):
+        lost = [
+            call(1, "A", kind=kind),
+            *body("A", 1.5, None, kind=kind),
+            kill(2, CHILD),
+            state("A", "PENDING"),
+        ]
+        assert rules(lost) == expected
+    assert rules(call(1, "A"), body("A", 1.5, 1.8, "exit"), kill(1.0, CHILD), state("A", "PENDING")) == {LOST}
+
+
+def test_one_killed_worker_loses_one_message_of_the_broker() -> None:
+    one, two = call(1, "A", kind="late"), call(2, "B", kind="early")
+    states = [state("A", "PENDING"), state("B", "PENDING")]
+    assert rules(one, two, kill(3), kill(4), states) == set()
+    assert rules(one, two, kill(3), states) == {LOST}
+    assert rules(one, kill(3, CHILD), states) == {LOST}
+
+
+def test_dropped_without_a_taker() -> None:
+    assert rules(call(1, "A"), state("A", "IGNORED")) == {DROPPED}
+    taken = [call(1, "A", kind="late"), *body("A", 1.5, None, kind="late"), kill(2), state("A", "IGNORED")]
+    assert rules(taken) == {DROPPED}
+    again = {"e": "prerun", "t": 6.5, "task": "A", "pid": 12, "worker": WORKER}
+    assert rules(taken, call(5, "B", kind="late"), body("B", 6, 7, kind="late"), again) == set()
+    assert rules(taken, call(7.9, "B", kind="late"), body("B", 8, 9, kind="late"), again) == {DROPPED}
+
+
+def test_body_that_is_nowhere() -> None:
+    assert rules(call(1, "A"), body("A", 1.5, None), state("A", "SUCCESS")) == {"a body ends or is killed"}
+
+
+def test_time_limit_ends_a_body() -> None:
+    parts = [call(1, "A", kind="limited"), *body("A", 1.5, None, kind="limited"), state("A", "FAILURE")]
+    assert rules(parts, call(4.1, "B", kind="limited"), body("B", 4.5, 5, kind="limited")) == set()
+    assert rules(parts, call(2.5, "B", kind="limited"), body("B", 4.8, 5, kind="limited")) == {ONE}
+
+
+def test_call_that_fails_though_the_store_is_there() -> None:
+    assert rules(call(1, "A", "unavailable"))
+    assert rules(call(1, "A", "error"))
+    assert rules(call(1, "A", "unavailable"), {"e": "outage", "t": 0.9, "to": 2.0}) == set()
+
+
+def test_history_is_kept_and_a_cut_line_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    from tests.chaos import history
+
+    monkeypatch.setenv(history.DIRECTORY, str(tmp_path))
+    monkeypatch.setattr(history, "_opened", {})
+    note("second", t=2.0)
+    note("first", t=1.0, task="A")
+    (path,) = tmp_path.iterdir()
+    with path.open("ab") as file:
+        file.write(b'{"e": "cut')
+    assert read(tmp_path) == [{"e": "first", "t": 1.0, "task": "A"}, {"e": "second", "t": 2.0}]

@@ -1,0 +1,244 @@
+"""System checks: what is wrong is said when Django starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
+from django.core.checks.registry import registry
+
+from django_celery_extensions import checks
+from django_celery_extensions.config import NAMES, PREFIX
+from django_celery_extensions.config import settings as our_settings
+from django_celery_extensions.task import DjangoTask
+from tests.project.celery import app
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+    from tests.unit.conftest import Declare
+
+LABEL = "django_celery_extensions"
+
+
+def body(x: Any = None) -> Any:
+    return x
+
+
+def found(*ids: str) -> list[CheckMessage]:
+    """Run the checks as `manage.py check` does, and return those of the named ids."""
+    messages = run_checks(tags=[LABEL])
+    assert all(str(message.id).startswith(f"{LABEL}.") for message in messages)
+    wanted = [f"{LABEL}.{id_}" for id_ in ids]
+    return [message for message in messages if message.id in wanted]
+
+
+def test_all_checks_are_registered() -> None:
+    assert LABEL in registry.tags_available()
+    registered = {check for check in registry.get_checks() if LABEL in check.tags}
+    assert registered == set(checks.CHECKS)
+
+
+def test_project_of_the_tests_is_in_order() -> None:
+    assert run_checks(tags=[LABEL]) == []
+
+
+# W001
+
+
+@pytest.mark.parametrize(
+    ("wrong", "likely"),
+    [
+        ("CACHE_NAM", "CACHE_NAME"),
+        ("LOCK_TIME_OUT", "LOCK_TIMEOUT"),
+        ("DEFAULT_STALE_TIME_LIMIT", "DEFAULT_TASK_STALE_TIME_LIMIT"),
+        ("AUTO_GENERATE_TASK_DJANGO_COMMANDS", "AUTO_GENERATE_TASKS_DJANGO_COMMANDS"),
+    ],
+)
+def test_unknown_setting_is_a_warning_with_the_likely_one(
+    settings: SettingsWrapper, wrong: str, likely: str
+) -> None:
+    setattr(settings, PREFIX + wrong, 1)
+    (message,) = found("W001")
+    assert isinstance(message, Warning)
+    assert PREFIX + wrong in message.msg
+    assert message.hint == f"Did you mean {PREFIX}{likely}?"
+
+
+def test_known_settings_are_no_warning(settings: SettingsWrapper) -> None:
+    for name in NAMES:
+        setattr(settings, PREFIX + name, getattr(our_settings, name))
+    assert found("W001") == []
+
+
+def test_settings_are_those_of_the_contract() -> None:
+    contract = """CACHE_NAME UNIQUE_TASK_KEY_PREFIX IGNORE_TASK_KEY_PREFIX BEATER_LOCK_KEY LOCK_STORE LOCK_TIMEOUT
+        LOCK_SLEEP DEFAULT_TASK_STALE_TIME_LIMIT DEFAULT_TASK_MAX_QUEUE_WAITING_TIME
+        AUTO_GENERATE_TASKS_DJANGO_COMMANDS AUTO_GENERATE_TASKS_DEFAULT_CELERY_KWARGS AUTO_SQS_MESSAGE_GROUP_ID
+        CELERY_TASK_CHECKER CELERY_SETTINGS CELERY_AUTODISCOVER"""
+    assert set(NAMES) == set(contract.split())
+
+
+# E002
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LOCK_TIMEOUT", "LOCK_SLEEP", "DEFAULT_TASK_STALE_TIME_LIMIT", "DEFAULT_TASK_MAX_QUEUE_WAITING_TIME"],
+)
+@pytest.mark.parametrize("value", [0, -1, "15", True, timedelta(), float("nan")])
+def test_duration_that_can_not_be_is_an_error(settings: SettingsWrapper, name: str, value: Any) -> None:
+    setattr(settings, PREFIX + name, value)
+    (message,) = found("E002")
+    assert isinstance(message, Error)
+    assert f"{PREFIX}{name} is {value!r}" in message.msg
+
+
+@pytest.mark.parametrize("name", ["LOCK_TIMEOUT", "LOCK_SLEEP"])
+@pytest.mark.parametrize("value", [None, [15], b"15"])
+def test_length_of_a_lease_must_be_something(settings: SettingsWrapper, name: str, value: Any) -> None:
+    setattr(settings, PREFIX + name, value)
+    (message,) = found("E002")
+    assert name in message.msg
+
+
+@pytest.mark.parametrize("value", [1, 0.5, timedelta(seconds=5)])
+def test_good_durations_are_in_order(settings: SettingsWrapper, value: Any) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT = value
+    settings.DJANGO_CELERY_EXTENSIONS_DEFAULT_TASK_MAX_QUEUE_WAITING_TIME = None
+    assert found("E002") == []
+
+
+# E003
+
+
+@pytest.mark.parametrize("options", [{"unique": True}, {"ignore_task_timedelta": 60}])
+@pytest.mark.parametrize(
+    ("cache", "says"), [("dummy", "DummyCache"), ("nope", "CACHE_NAME is 'nope', but CACHES has 'default'")]
+)
+def test_cache_that_can_not_keep_claims_is_an_error(
+    declare: Declare, settings: SettingsWrapper, options: dict[str, Any], cache: str, says: str
+) -> None:
+    declare(body, **options)
+    settings.DJANGO_CELERY_EXTENSIONS_CACHE_NAME = cache
+    (message,) = found("E003")
+    assert isinstance(message, Error)
+    assert says in message.msg
+
+
+def test_cache_of_one_process_is_an_error_unless_eager(declare: Declare, settings: SettingsWrapper) -> None:
+    declare(body, unique=True)
+    assert found("E003") == []
+    settings.CELERY_TASK_ALWAYS_EAGER = False
+    (message,) = found("E003")
+    assert "LocMemCache" in message.msg
+
+
+def test_cache_does_not_matter_where_no_task_needs_it(settings: SettingsWrapper) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_CACHE_NAME = "dummy"
+    guarded = {name: task for name, task in app.tasks.items() if getattr(task, "unique", False)}
+    guarded |= {n: task for n, task in app.tasks.items() if getattr(task, "ignore_task_timedelta", None)}
+    for name in guarded:
+        del app.tasks[name]
+    try:
+        assert found("E003") == []
+    finally:
+        app.tasks.update(guarded)
+
+
+# E004
+
+
+def test_unique_task_without_a_stale_limit_is_an_error_if_the_project_wants_one(
+    declare: Declare, settings: SettingsWrapper
+) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_DEFAULT_TASK_STALE_TIME_LIMIT = None
+    declare(body, unique=True)
+    declare(body, name="declared.limited", unique=True, stale_time_limit=60)
+    declare(body, name="declared.computed", unique=True, time_limit=60, max_queue_waiting_time=60)
+    declare(body, name="declared.plain")
+    messages = [message for message in found("E004") if "declared." in message.msg]
+    assert [message.msg.split(":")[0] for message in messages] == ["declared.body"]
+    assert "stale_time_limit" in messages[0].msg
+    assert isinstance(messages[0], Error)
+
+
+# E005
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("clearsession", "Did you mean 'clearsessions'?"), ("xyzzy", None)]
+)
+def test_unknown_command_is_an_error_with_the_likely_one(
+    settings: SettingsWrapper, name: str, hint: str | None
+) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS = {name: {}, "check": {}}
+    (message,) = found("E005")
+    assert isinstance(message, Error)
+    assert repr(name) in message.msg
+    assert message.hint == hint
+
+
+# W006 and the project's own
+
+
+def test_option_that_nobody_knows_is_a_warning(declare: Declare) -> None:
+    declare(body, colour=3, unique=True, rate_limit="1/s", retry_backoff=True)
+    (message,) = found("W006")
+    assert isinstance(message, Warning)
+    assert "declared.body" in message.msg
+    assert "'colour'" in message.msg
+
+
+def test_option_that_a_base_class_declares_is_none(declare: Declare) -> None:
+    base = type("Base", (DjangoTask,), {"abstract": True, "colour": None, "__annotations__": {"size": int}})
+    declare(body, base=base, colour=3, size=4)
+    assert found("W006") == []
+
+
+def look(name: str, task: Any) -> CheckMessage | None:
+    assert app.tasks[name] is task
+    return Error(f"{name} looks odd", id=f"{LABEL}.E900") if name == "declared.body" else None
+
+
+def test_projects_own_check_is_asked_about_each_task(declare: Declare, settings: SettingsWrapper) -> None:
+    declare(body)
+    settings.DJANGO_CELERY_EXTENSIONS_CELERY_TASK_CHECKER = "tests.unit.test_checks.look"
+    assert [message.msg for message in found("E900")] == ["declared.body looks odd"]
+
+
+def test_projects_own_check_that_is_not_there_is_an_error(settings: SettingsWrapper) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_CELERY_TASK_CHECKER = "tests.unit.nothing.here"
+    (message,) = run_checks(tags=[LABEL])
+    assert "CELERY_TASK_CHECKER" in message.msg
+
+
+# E007
+
+
+@pytest.mark.parametrize("value", ["redis", "", None, "Zookeeper"])
+def test_unknown_lock_store_is_an_error(settings: SettingsWrapper, value: Any) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_LOCK_STORE = value
+    (message,) = found("E007")
+    assert "'cache' or 'zookeeper'" in message.msg
+
+
+# W009
+
+
+@pytest.mark.parametrize(
+    ("options", "warns"), [({}, True), ({"retry_attempts": 0, "dead_timeout": 0}, False)]
+)
+def test_memcached_that_hides_an_outage_is_a_warning(
+    settings: SettingsWrapper, options: dict[str, Any], warns: bool
+) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+            "LOCATION": "127.0.0.1:1",
+            "OPTIONS": options,
+        }
+    }
+    assert bool(found("W009")) is warns

@@ -1,0 +1,143 @@
+"""README.md and docs/ say what the code says: examples run, references are complete, names and links exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import _state
+from django.db import transaction
+from django.test import RequestFactory
+
+from django_celery_extensions import checks
+from django_celery_extensions.config import NAMES, UNSET, Settings
+from django_celery_extensions.options import CALL_OPTIONS, TASK_OPTIONS
+from django_celery_extensions.task import DjangoTask
+from tests.project.celery import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A heading of a reference, and the line under it.
+ENTRY = re.compile(r"^#{2,3} `(\w+)`\n\nDefault: `?(.+?)`?(?:\. Per call: (yes|no)\.)?$", re.MULTILINE)
+
+#: What Django 6.1 says of a project that has not set MAILERS.
+pytestmark = pytest.mark.filterwarnings("ignore:.*default mailer")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def python_blocks(page: Path) -> list[str]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def tasks_of_the_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a page declares is gone with the test."""
+    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+    before = set(app.tasks)
+    yield
+    for name in set(app.tasks) - before:
+        del app.tasks[name]
+
+
+@every_page
+def test_python_blocks_compile(page: Path) -> None:
+    for number, block in enumerate(python_blocks(page), 1):
+        compile(block, f"{page.name}, block {number}", "exec")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_usage_page_runs_from_top_to_bottom(tasks_of_the_page: None) -> None:
+    namespace: dict[str, Any] = {"__name__": "usage_page"}
+    for number, block in enumerate(python_blocks(ROOT / "docs/usage.md"), 1):
+        exec(compile(block, f"usage.md, block {number}", "exec"), namespace)  # noqa: S102 - our own page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readme_example_runs_as_pasted(
+    tasks_of_the_page: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailoutbox: list[Any]
+) -> None:
+    for block in python_blocks(ROOT / "README.md"):
+        if block.startswith("# accounts/"):
+            path = tmp_path / block.splitlines()[0].removeprefix("# ")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("accounts", "accounts.tasks", "accounts.views"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    views = importlib.import_module("accounts.views")
+    form = {"name": "ada", "email": "ada@example.com"}
+
+    with transaction.atomic():
+        response = views.sign_up(RequestFactory().post("/", form))
+        assert app.AsyncResult(ast.literal_eval(response.content.decode())["task_id"])
+        assert mailoutbox == []
+    assert [(mail.subject, mail.to) for mail in mailoutbox] == [("Welcome", ["ada@example.com"])]
+
+    with transaction.atomic():
+        views.sign_up(RequestFactory().post("/", {**form, "name": "bob"}))
+        transaction.set_rollback(True)
+    assert len(mailoutbox) == 1
+    assert views.send_welcome.max_retries == 3
+
+
+def test_settings_page_has_every_setting_with_its_default() -> None:
+    documented = {name: default for name, default, _ in ENTRY.findall(text("docs/settings.md"))}
+    assert set(documented) == set(NAMES)
+    for name in NAMES:
+        default = vars(Settings)[name].default
+        said = UNSET if documented[name] == "unset" else ast.literal_eval(documented[name])
+        assert said == default, name
+
+
+def test_options_page_has_every_option_with_its_default() -> None:
+    entries = {name: (default, call) for name, default, call in ENTRY.findall(text("docs/options.md"))}
+    assert set(entries) == set(TASK_OPTIONS)
+    for name, (default, call) in entries.items():
+        real = getattr(DjangoTask, name)
+        assert default == (real.__name__ if callable(real) else repr(real).replace("'", '"')), name
+        assert (call == "yes") == (name in CALL_OPTIONS or name == "queue"), name
+
+
+def test_checks_page_has_every_check() -> None:
+    made = set(re.findall(r"django_celery_extensions\.[EW]\d+", Path(checks.__file__).read_text()))
+    assert made == set(re.findall(r"^\| `(\S+)` \|", text("docs/checks.md"), re.MULTILINE))
+
+
+def test_guarantees_name_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", text("docs/guarantees.md"))
+    assert named
+    for path, test in named:
+        tree = ast.parse(text(path))
+        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+            f"{path}::{test}"
+        )
+
+
+def test_every_guarantee_names_a_test() -> None:
+    guarantees = re.split(r"^\*\*", text("docs/guarantees.md"), flags=re.MULTILINE)[1:]
+    assert [textwrap.shorten(each, 60) for each in guarantees if "Held by:" not in each] == []
+
+
+@every_page
+def test_local_links_resolve(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+        path = (page.parent / target).resolve() if target else page
+        assert path.is_file(), f"{page.name}: {target}"
+        headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+        slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, f"{page.name}: {target}#{anchor}"

@@ -1,0 +1,257 @@
+"""Results of invocations that went, or will go, to a real broker; no worker takes the messages."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import warnings
+import weakref
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, EagerResult, result_from_tuple
+from django.db import transaction
+
+from django_celery_extensions.exceptions import NotTriggeredCeleryError
+from django_celery_extensions.invocation import Outcome
+from tests.project import tasks
+
+if TYPE_CHECKING:
+    from tests.live import Live
+    from tests.unit.conftest import Declare, Queue
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def body(x: Any = None) -> Any:
+    return x
+
+
+@pytest.fixture
+def ignored(queue: Queue, declare: Declare) -> Any:
+    """A task within whose ignore window we are, called with nothing."""
+    task = declare(body, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
+    task.apply(()).get()
+    return task
+
+
+def end(result: AsyncResult[Any], value: Any, state: str = "SUCCESS") -> None:
+    """What a worker does to the result of a task."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Celery's SETEX
+        tasks.app.backend.store_result(result.id, value, state)
+
+
+def test_result_is_freed_with_its_last_reference(live_app: Live) -> None:
+    """A result in a cycle would keep its subscription at the result backend until the collector comes by."""
+    gc.disable()
+    try:
+        for task in (tasks.add, tasks.silent):
+            result = task.apply_async((1, 2) if task is tasks.add else (1,))
+            gone = weakref.ref(result)
+            del result
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_id_is_there_before_the_commit_and_stays(queue: Queue) -> None:
+    with transaction.atomic():
+        plain, unique = tasks.add.delay_on_commit(1, 2), tasks.silent.delay_on_commit("a")
+        ids = [plain.id, unique.id]
+        assert all(ids)
+        assert queue.ids() == []
+    assert queue.ids() == ids == [plain.id, unique.id]
+
+
+def test_result_waits_for_the_commit(queue: Queue) -> None:
+    with transaction.atomic():
+        for result in (tasks.add.delay_on_commit(1, 2), tasks.silent.delay_on_commit("a")):
+            assert isinstance(result, AsyncResult)
+            assert result.state == result.status == "WAITING"
+            assert (result.ready(), result.successful(), result.failed()) == (False, False, False)
+            assert result.outcome is Outcome.WAITING
+            assert not result.children
+            assert result.result is None
+            for get in (result.get, result.wait):
+                with pytest.raises(NotTriggeredCeleryError, match=f"{result.id}.*commit"):
+                    get(timeout=0.1)
+    assert result.state == "PENDING"
+    assert result.outcome is Outcome.TRIGGERED
+    end(result, "done")
+    assert (result.get(timeout=5), result.state, result.successful()) == ("done", "SUCCESS", True)
+
+
+def test_asking_before_the_commit_does_not_settle_the_answer(queue: Queue) -> None:
+    with transaction.atomic():
+        result = tasks.silent.delay_on_commit("a")
+        asked = [result.state, result.info, result.traceback, result.args, result.date_done]
+    assert asked[0] == "WAITING"
+    end(result, "done")
+    assert (result.state, result.result) == ("SUCCESS", "done")
+
+
+def test_rolled_back_result_waits_for_good(queue: Queue) -> None:
+    with transaction.atomic():
+        result = tasks.silent.delay_on_commit("a")
+        transaction.set_rollback(True)
+    assert result.state == "WAITING"
+    with pytest.raises(NotTriggeredCeleryError):
+        result.get(timeout=0.1)
+    assert not result.ready()
+    result.forget()
+    assert result.state == "WAITING"
+    assert queue.ids() == []
+
+
+def test_joined_result_is_that_of_the_active_task(queue: Queue) -> None:
+    first = tasks.silent.delay("a")
+    second = tasks.silent.delay("a")
+    assert (second.id, second.outcome) == (first.id, Outcome.UNIQUE)
+    assert second == first
+    assert second.state == "PENDING"
+    assert second.invocation_id != first.invocation_id
+    end(first, "done")
+    assert second.get(timeout=5) == first.get(timeout=5) == "done"
+    assert second.successful()
+    assert queue.ids() == [first.id]
+
+
+def test_joined_result_raises_what_the_active_task_raised(queue: Queue) -> None:
+    first, second = tasks.silent.delay("a"), tasks.silent.delay("a")
+    end(first, ValueError("broken"), "FAILURE")
+    with pytest.raises(ValueError, match="broken"):
+        second.get(timeout=5)
+    assert second.failed()
+    assert isinstance(second.get(propagate=False), ValueError)
+
+
+def test_dropping_a_joined_result_takes_nothing_from_the_first(queue: Queue) -> None:
+    first = tasks.silent.delay("a")
+    second = tasks.silent.delay("a")
+    del second
+    end(first, "done")
+    assert first.get(timeout=5) == "done"
+
+
+def test_ignored_result_is_ready_with_nothing(ignored: Any, queue: Queue) -> None:
+    result = ignored.delay()
+    assert isinstance(result, AsyncResult)
+    assert not isinstance(result, EagerResult)
+    assert (result.state, result.status, result.outcome) == ("IGNORED", "IGNORED", Outcome.IGNORED)
+    assert (result.ready(), result.successful(), result.failed()) == (True, False, False)
+    assert result.get() is None
+    assert result.get(timeout=0.01, propagate=False) is None
+    assert result.result is None
+    assert result.id not in queue.ids()
+
+
+def test_skipped_result_is_ignored(queue: Queue) -> None:
+    tasks.silent.delay("a")
+    result = tasks.silent.apply_async(("a",), unique_on_conflict="skip")
+    assert (result.state, result.get()) == ("IGNORED", None)
+    assert len(queue.ids()) == 1
+
+
+def test_as_tuple_makes_the_result_again(queue: Queue, ignored: Any) -> None:
+    first = tasks.silent.delay("a")
+    for result in (first, tasks.silent.delay("a"), tasks.add.delay(1, 2)):
+        assert result.as_tuple() == ((result.id, None), None)
+        assert result_from_tuple(result.as_tuple(), app=tasks.app) == result
+        assert result.as_list() == [result.id]
+
+
+def test_then_is_called_with_the_result(queue: Queue) -> None:
+    called: list[Any] = []
+    result = tasks.silent.delay("a")
+    result.then(called.append)
+    end(result, "done")
+    result.get(timeout=5)
+    assert called == [result]
+
+
+def test_then_of_a_call_that_joins_at_its_commit_follows_the_active_task(queue: Queue) -> None:
+    called: list[Any] = []
+    first = tasks.silent.delay("a")
+    with transaction.atomic():
+        second = tasks.silent.delay_on_commit("a")
+        second.then(called.append)
+    end(first, "done")
+    assert second.get(timeout=5) == "done"
+    assert called == [second]
+
+
+def test_then_of_an_ignored_call_is_called(ignored: Any, queue: Queue) -> None:
+    called: list[Any] = []
+    with transaction.atomic():
+        result = ignored.delay_on_commit()
+        result.then(called.append)
+    assert result.state == "IGNORED"
+    assert called == [result]
+
+
+def test_forget_removes_the_result(queue: Queue) -> None:
+    result = tasks.silent.delay("a")
+    end(result, "done")
+    assert result.get(timeout=5) == "done"
+    result.forget()
+    assert AsyncResult(result.id, app=tasks.app).state == "PENDING"
+
+
+def test_revoke_needs_no_worker(queue: Queue, ignored: Any) -> None:
+    for result in (tasks.silent.delay("a"), tasks.silent.delay("a"), ignored.delay()):
+        result.revoke()
+
+
+def test_waiting_too_long_is_a_timeout(queue: Queue) -> None:
+    for result in (tasks.silent.delay("a"), tasks.silent.delay("a")):
+        with pytest.raises(CeleryTimeoutError):
+            result.get(timeout=0.05)
+
+
+def test_results_of_many_calls_are_one_each_in_order(queue: Queue) -> None:
+    results = tasks.silent.delay_many([("a",), ("b",), ("a",), ("c",)])
+    assert [result.outcome for result in results] == [
+        Outcome.TRIGGERED,
+        Outcome.TRIGGERED,
+        Outcome.UNIQUE,
+        Outcome.TRIGGERED,
+    ]
+    assert results[2].id == results[0].id
+    assert queue.ids() == [results[0].id, results[1].id, results[3].id]
+    for result, value in zip(results, "abac", strict=True):
+        end(result, value)
+    assert [result.get(timeout=5) for result in results] == list("abac")
+
+
+@pytest.mark.parametrize("end_as", ["triggered", "unique", "ignored", "waiting"])
+def test_pickled_result_still_tells_how_its_call_ended(queue: Queue, ignored: Any, end_as: str) -> None:
+    first = tasks.silent.delay("a")
+    with transaction.atomic():
+        result = {
+            "triggered": lambda: first,
+            "unique": lambda: tasks.silent.delay("a"),
+            "ignored": ignored.delay,
+            "waiting": lambda: tasks.silent.delay_on_commit("b"),
+        }[end_as]()
+        again = pickle.loads(pickle.dumps(result))  # noqa: S301 - our own
+    assert again == result
+    assert again.outcome.value == end_as
+    assert again.invocation_id == result.invocation_id
+
+
+def test_each_invocation_has_an_id_of_its_own(queue: Queue, ignored: Any) -> None:
+    results = [tasks.silent.delay("a"), tasks.silent.delay("a"), tasks.add.delay(1, 2), ignored.delay()]
+    assert len({result.invocation_id for result in results}) == 4
+    assert not {result.invocation_id for result in results} & {result.id for result in results}
+
+
+def test_result_looked_up_by_its_id_is_an_ordinary_one(queue: Queue) -> None:
+    result = tasks.silent.delay("a")
+    found = tasks.silent.AsyncResult(result.id)
+    assert found is not result
+    assert (found.id, found.invocation_id, found.state) == (result.id, None, "PENDING")
+    end(result, "done")
+    assert found.get(timeout=5) == "done"

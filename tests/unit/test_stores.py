@@ -1,0 +1,295 @@
+"""The contract of `ClaimStore`, held by every store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from django_celery_extensions.stores.base import ClaimStore
+    from tests.unit.stores import Backend
+
+FREE, HELD, BUSY, WINDOW = Verdict.FREE, Verdict.HELD, Verdict.BUSY, Verdict.WINDOW
+
+
+def ask(task_id: str = "A", token: str = "", **given: Any) -> Ask:
+    return Ask(**{"name": "n", "task_id": task_id, "token": token, "claim": 60.0, **given})
+
+
+def of(task_id: str = "A", token: str = "", name: str = "n") -> Holding:
+    return Holding(name=name, task_id=task_id, token=token)
+
+
+def held_by(store: ClaimStore) -> tuple[str, str] | None:
+    holding = store.holding("n")
+    return None if holding is None else (holding.task_id, holding.token)
+
+
+# admit
+
+
+def test_first_is_admitted_and_holds_the_claim(store: ClaimStore) -> None:
+    answer = store.admit(ask("A"))
+    assert (answer.verdict, answer.task_id) == (FREE, "")
+    assert answer.fence > 0
+    assert store.holding("n") == Holding(name="n", task_id="A", token="", fence=answer.fence)
+
+
+def test_second_is_told_who_holds_it(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    for _ in range(2):
+        assert store.admit(ask("B")) == Answer(verdict=HELD, task_id="A")
+    assert held_by(store) == ("A", "")
+
+
+def test_names_do_not_meet(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    assert store.admit(ask("B", name="n2")).verdict is FREE
+    assert store.admit(ask("B", name="N")).verdict is FREE
+    assert store.holding("nn") is None
+
+
+def test_same_task_is_admitted_again(store: ClaimStore) -> None:
+    first = store.admit(ask("A"))
+    second = store.admit(ask("A"))
+    assert second.verdict is FREE
+    assert second.fence > first.fence
+    assert held_by(store) == ("A", "")
+
+
+def test_running_task_that_is_queued_again_keeps_the_claim(store: ClaimStore) -> None:
+    running = store.start(ask("A", "t"))
+    for _ in range(2):
+        answer = store.admit(ask("A", proof="t"))
+        assert answer.verdict is FREE
+        assert answer.fence > running.fence
+        assert held_by(store) == ("A", "")
+    assert store.admit(ask("B")).verdict is HELD
+
+
+@pytest.mark.parametrize(("task_id", "proof"), [("A", ""), ("A", "u"), ("B", "t"), ("B", "")])
+def test_running_claim_goes_back_to_the_queue_by_its_token_only(
+    store: ClaimStore, task_id: str, proof: str
+) -> None:
+    store.start(ask("A", "t"))
+    for _ in range(2):
+        assert store.admit(ask(task_id, proof=proof)) == Answer(verdict=HELD, task_id="A")
+        assert held_by(store) == ("A", "t")
+
+
+def test_nothing_is_claimed_where_no_claim_is_wanted(store: ClaimStore) -> None:
+    assert store.admit(ask("A", claim=None)) == Answer(verdict=FREE)
+    assert store.admit(ask("A", claim=None, window=True)).verdict is FREE
+    assert store.start(ask("A", "t", claim=None)).verdict is FREE
+    assert store.holding("n") is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_replace_takes_a_queued_claim(store: ClaimStore, times: int) -> None:
+    first = store.admit(ask("A"))
+    for _ in range(times):
+        answer = store.admit(ask("B", replace=True))
+        assert answer.verdict is FREE
+        assert answer.fence > first.fence
+    assert held_by(store) == ("B", "")
+    assert store.start(ask("A", "t")) == Answer(verdict=HELD, task_id="B")
+    assert held_by(store) == ("B", "")
+
+
+def test_replaced_task_never_starts_though_the_newer_one_has_ended(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    store.admit(ask("B", replace=True))
+    store.start(ask("B", "t"))
+    store.settle(of("B", "t"))
+    for _ in range(2):
+        assert store.start(ask("A", "u")) == Answer(verdict=HELD, task_id="B")
+    assert store.holding("n") is None
+    assert store.admit(ask("C")).verdict is FREE
+    assert store.start(ask("C", "v")).verdict is FREE
+
+
+def test_replace_never_takes_a_running_claim(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    store.start(ask("A", "t"))
+    assert store.admit(ask("B", replace=True)) == Answer(verdict=HELD, task_id="A")
+    assert held_by(store) == ("A", "t")
+
+
+def test_replace_of_nothing_is_a_plain_claim(store: ClaimStore) -> None:
+    assert store.admit(ask("B", replace=True)).verdict is FREE
+    assert held_by(store) == ("B", "")
+
+
+# start
+
+
+def test_queued_task_starts_with_its_token(store: ClaimStore) -> None:
+    queued = store.admit(ask("A"))
+    started = store.start(ask("A", "t"))
+    assert started.verdict is FREE
+    assert started.fence > queued.fence
+    assert store.holding("n") == Holding(name="n", task_id="A", token="t", fence=started.fence)
+
+
+def test_start_may_be_repeated(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    for _ in range(3):
+        assert store.start(ask("A", "t")).verdict is FREE
+        assert held_by(store) == ("A", "t")
+
+
+def test_second_execution_of_the_same_task_waits(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    store.start(ask("A", "t"))
+    for _ in range(2):
+        assert store.start(ask("A", "u")) == Answer(verdict=BUSY, task_id="A")
+    assert held_by(store) == ("A", "t")
+
+
+def test_start_of_a_task_that_lost_its_claim_is_refused(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    assert store.start(ask("B", "t")) == Answer(verdict=HELD, task_id="A")
+    store.start(ask("A", "t"))
+    assert store.start(ask("B", "t")) == Answer(verdict=HELD, task_id="A"), (
+        "a token is nothing without its task"
+    )
+
+
+def test_missing_claim_is_made_at_the_start(store: ClaimStore) -> None:
+    assert store.start(ask("A", "t")).verdict is FREE
+    assert held_by(store) == ("A", "t")
+    assert store.admit(ask("B")) == Answer(verdict=HELD, task_id="A")
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_until_start_ends_the_claim_with_the_start(store: ClaimStore, *, queued: bool) -> None:
+    if queued:
+        store.admit(ask("A"))
+    for _ in range(2):
+        assert store.start(ask("A", "t", until_start=True)).verdict is FREE
+        assert store.holding("n") is None
+    assert store.admit(ask("B")).verdict is FREE
+
+
+def test_until_start_leaves_the_claim_of_another_alone(store: ClaimStore) -> None:
+    store.admit(ask("B"))
+    assert store.start(ask("A", "t", until_start=True)) == Answer(verdict=HELD, task_id="B")
+    assert held_by(store) == ("B", "")
+
+
+# settle
+
+
+def test_owner_ends_its_claim_once_and_for_all(store: ClaimStore) -> None:
+    store.start(ask("A", "t"))
+    assert store.settle(of("A", "t")) is True
+    assert store.settle(of("A", "t")) is False
+    assert store.holding("n") is None
+    assert store.admit(ask("B")).verdict is FREE
+
+
+@pytest.mark.parametrize("holding", [of("A", "u"), of("A", ""), of("B", "t"), of("", ""), of("B", "")])
+def test_only_the_owner_ends_a_running_claim(store: ClaimStore, holding: Holding) -> None:
+    store.start(ask("A", "t"))
+    assert store.settle(holding) is False
+    assert held_by(store) == ("A", "t")
+
+
+@pytest.mark.parametrize("holding", [of("A", "t"), of("B", ""), of("", "")])
+def test_only_the_queued_task_ends_a_queued_claim(store: ClaimStore, holding: Holding) -> None:
+    store.admit(ask("A"))
+    assert store.settle(holding) is False
+    assert held_by(store) == ("A", "")
+    assert store.settle(of("A", "")) is True
+
+
+def test_settling_nothing_makes_nothing(store: ClaimStore) -> None:
+    assert store.settle(of("A", "t")) is False
+    assert store.holding("n") is None
+
+
+# lifetimes
+
+
+def test_claim_that_is_not_renewed_ends_by_itself(backend: Backend) -> None:
+    store = backend.store
+    store.admit(ask("A", claim=backend.shortest))
+    store.admit(ask("A", name="running"))
+    store.start(ask("A", "t", name="running", claim=backend.shortest))
+    for name in ("n", "running"):
+        wait_until(lambda name=name: store.holding(name) is None, timeout=5, what=f"{name} ended")
+        assert store.admit(ask("B", name=name)).verdict is FREE
+
+
+def test_start_gives_the_claim_a_life_of_its_own(backend: Backend) -> None:
+    store = backend.store
+    store.admit(ask("A", claim=600))
+    store.start(ask("A", "t", claim=backend.shortest))
+    wait_until(lambda: store.holding("n") is None, timeout=5, what="the lease ended, not the stale limit")
+
+
+def test_window_closes_by_itself(backend: Backend) -> None:
+    store = backend.store
+    store.settle(of("A", "t"), backend.shortest)
+    wait_until(
+        lambda: store.admit(ask("B", window=True)).verdict is FREE, timeout=5, what="the window closed"
+    )
+
+
+def test_renewed_claim_outlives_its_first_life(backend: Backend) -> None:
+    store = backend.store
+    store.start(ask("A", "t", claim=backend.shortest))
+    store.start(ask("B", "u", name="unrenewed", claim=backend.shortest))
+    assert store.renew([(of("A", "t"), 60)]) == [True]
+    wait_until(lambda: store.holding("unrenewed") is None, timeout=5, what="the other ended")
+    assert held_by(store) == ("A", "t")
+
+
+def test_renewal_may_shorten_a_life(backend: Backend) -> None:
+    store = backend.store
+    store.start(ask("A", "t", claim=600))
+    store.renew([(of("A", "t"), backend.shortest)])
+    wait_until(lambda: store.holding("n") is None, timeout=5, what="the claim ended")
+
+
+def test_each_renewal_is_answered_for_itself(store: ClaimStore) -> None:
+    store.start(ask("A", "t"))
+    store.start(ask("B", "u", name="b"))
+    store.admit(ask("C", name="queued"))
+    lives = [
+        (of("A", "t"), 60.0),
+        (of("A", "other"), 60.0),
+        (of("B", "t", "b"), 60.0),
+        (of("B", "u", "b"), 60.0),
+        (of("C", "t", "queued"), 60.0),
+        (of("X", "t", "nothing"), 60.0),
+    ]
+    for _ in range(2):
+        assert store.renew(lives) == [True, False, False, True, False, False]
+    assert store.holding("nothing") is None
+    assert store.renew([]) == []
+
+
+def test_renewal_keeps_the_fence(store: ClaimStore) -> None:
+    fence = store.start(ask("A", "t")).fence
+    store.renew([(of("A", "t"), 60)])
+    holding = store.holding("n")
+    assert holding is not None
+    assert holding.fence == fence
+
+
+def test_fence_grows_with_every_holding(store: ClaimStore) -> None:
+    fences = []
+    for number in range(20):
+        task_id = str(number)
+        fences += [store.admit(ask(task_id)).fence, store.start(ask(task_id, "t")).fence]
+        if number % 2:
+            store.settle(of(task_id, "t"))
+        else:
+            store.forget("n")
+    assert fences == sorted(set(fences))
+    assert fences[0] > 1_700_000_000_000_000, "microseconds: it grows even after the store lost everything"

@@ -1,0 +1,134 @@
+"""What a store on Redis promises beyond the contract: round trips, keys, scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.base import Ask, Holding, Verdict
+from tests.unit.stores import REDIS, Backend, opened, redis_options, use_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis as redis_py
+    from pytest_django.fixtures import SettingsWrapper
+
+    from django_celery_extensions.stores.base import ClaimStore
+    from tests.servers import RedisServer
+
+FREE, HELD = Verdict.FREE, Verdict.HELD
+
+
+@pytest.fixture(params=REDIS)
+def on_redis(request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator[Backend]:
+    with opened(request.param, request, settings) as found:
+        yield found
+
+
+def ask(task_id: str = "A", token: str = "", **given: Any) -> Ask:
+    return Ask(**{"name": "n", "task_id": task_id, "token": token, "claim": 60.0, **given})
+
+
+STEPS: dict[str, Callable[[ClaimStore], Any]] = {
+    "admit": lambda store: store.admit(ask("A", window=True)),
+    "start": lambda store: store.start(ask("A", "t", window=True)),
+    "settle": lambda store: store.settle(Holding(name="n", task_id="A", token="t"), 60),
+    "renew": lambda store: store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]),
+    "open_window": lambda store: store.open_window("n", "A", 60),
+    "holding": lambda store: store.holding("n"),
+    "forget": lambda store: store.forget("n"),
+}
+
+
+def test_scripts_are_sent_again_to_a_server_that_forgot_them(
+    on_redis: Backend, redis: redis_py.Redis
+) -> None:
+    store = on_redis.store
+    for number in range(2):
+        for step in ("admit", "start", "settle", "renew"):
+            redis.script_flush()
+            STEPS[step](store)
+        assert store.admit(ask("A", name=f"other-{number}")).verdict is FREE
+    store.forget("n")
+    assert store.admit(ask("A")).verdict is FREE
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_is_one_round_trip(on_redis: Backend, store_server: RedisServer, step: str) -> None:
+    store = on_redis.store
+    for _ in range(2):  # connections and scripts are there then
+        STEPS[step](store)
+    with store_server.recording() as sent:
+        STEPS[step](store)
+    assert len(sent) == 1, sent
+
+
+def test_renewals_of_all_claims_are_one_round_trip(on_redis: Backend, store_server: RedisServer) -> None:
+    store = on_redis.store
+    held = [Holding(name=f"n{number}", task_id="A", token="t") for number in range(20)]
+    for each in held:
+        store.start(ask("A", "t", name=each.name))
+    before = store_server.commands()
+    assert store.renew([(each, 60.0) for each in held]) == [True] * 20
+    after = store_server.commands()
+    assert after["eval"] - before.get("eval", 0) == 20
+    assert after.get("multi", 0) == before.get("multi", 0)
+
+
+def test_lifetimes_are_kept_to_the_millisecond(on_redis: Backend, redis: redis_py.Redis) -> None:
+    on_redis.store.admit(ask("A", claim=12.345))
+    on_redis.store.open_window("n", "A", 54.321)
+    assert 12_000 < redis.pttl(":1:{n}") <= 12_345
+    (window,) = redis.keys("*ignore*")
+    assert 54_000 < redis.pttl(window) <= 54_321
+
+
+@pytest.mark.parametrize("backend_path", ["django-redis", "django's redis"])
+def test_prefix_version_and_key_function_of_the_cache_are_kept(
+    redis: redis_py.Redis, settings: SettingsWrapper, store_server: RedisServer, backend_path: str
+) -> None:
+    use_cache(
+        settings,
+        {
+            **redis_options(backend_path, store_server.url),
+            "KEY_PREFIX": "shop",
+            "VERSION": 7,
+            "KEY_FUNCTION": "tests.unit.test_stores_redis.make_key",
+        },
+    )
+    settings.DJANGO_CELERY_EXTENSIONS_IGNORE_TASK_KEY_PREFIX = "quiet"
+    store = claim_store()
+    store.start(ask("A", "t"))
+    store.open_window("n", "A", 60)
+    assert sorted(redis.keys()) == [b"shop/7/quiet:{n}", b"shop/7/{n}"]
+    assert store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]) == [True]
+    assert store.settle(Holding(name="n", task_id="A", token="t"))
+    store.forget("n")
+    assert redis.keys() == []
+
+
+def make_key(key: str, prefix: str, version: int) -> str:
+    return f"{prefix}/{version}/{key}"
+
+
+@pytest.mark.parametrize("name", ["memcached", "locmem"])
+def test_prefix_of_other_caches_is_kept(
+    request: pytest.FixtureRequest, settings: SettingsWrapper, name: str
+) -> None:
+    with opened(name, request, settings) as one:
+        one.store.admit(ask("A"))
+        use_cache(settings, {**settings.CACHES["claims"], "KEY_PREFIX": "other"})
+        assert claim_store(eager=True).admit(ask("B")).verdict is FREE
+        use_cache(settings, {**settings.CACHES["claims"], "KEY_PREFIX": "", "VERSION": 2})
+        assert claim_store(eager=True).admit(ask("C")).verdict is FREE
+
+
+def test_databases_of_one_server_do_not_meet(settings: SettingsWrapper, store_server: RedisServer) -> None:
+    store_server.flush()
+    use_cache(settings, redis_options("django-redis", store_server.database(0)))
+    claim_store().admit(ask("A"))
+    use_cache(settings, redis_options("django-redis", store_server.database(5)))
+    assert claim_store().admit(ask("B")).verdict is FREE
