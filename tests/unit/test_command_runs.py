@@ -66,7 +66,7 @@ def test_exit_with_nothing_is_a_success(make: Make, end: str) -> None:
 
 def test_errors_by_dotted_path_are_retried(make: Make) -> None:
     paths = ("django.core.management.base.CommandError",)
-    task = make(say={"autoretry_for": paths, "default_retry_delays": (1, 0)})
+    task = make(say={"autoretry_for": paths, "default_retry_delays": (1, 1)})
     assert task.delay(end="error").state == "FAILURE"
     assert len(say.runs) == 3
     say.runs.clear()
