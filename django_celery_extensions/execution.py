@@ -105,9 +105,7 @@ class Execution:
     def settle(self, *, succeeded: bool) -> None:
         """End the claim, if it is still this execution's, and open the window after a success."""
         window = self.task.policy.window_after_success if succeeded and not self.handed_over else None
-        claim, self.claim = self.claim, None
-        if claim is not None:
-            heartbeat.drop(claim)
+        claim = self._drop_claim()
         if window is None and (claim is None or self.handed_over):
             return
         holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
@@ -123,15 +121,34 @@ class Execution:
                 extra={"task_id": self.task_id, "key": self.header.name},
             )
 
+    def end(self, exc: BaseException) -> None:
+        """Settle the claim after the body raised."""
+        # Without acks_late the message was acknowledged before its body, and can't come back.
+        may_come_back = self.task.acks_late and not self.eager
+        if isinstance(exc, Retry) and self.eager and getattr(exc, "sig", None) is not None:
+            self.requeue()  # Celery runs the retry here and now, once the tracer is done
+        elif isinstance(exc, Reject) and getattr(exc, "requeue", False) and may_come_back:
+            self.requeue()
+        elif not isinstance(exc, Exception) and may_come_back:
+            # The process is told to end. Whether the broker brings the message back, and so whether the claim is
+            # kept, the worker's parent process knows. If that ends too, the lease does.
+            self._drop_claim()
+        else:
+            self.settle(succeeded=False)
+
+    def _drop_claim(self) -> Claim | None:
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            heartbeat.drop(claim)
+        return claim
+
     def requeue(self) -> None:
         """Keep the claim for the same task, queued again; one that only a run holds ends with the run."""
         if not self.task.policy.unique:
             self.settle(succeeded=False)
             return
-        claim, self.claim = self.claim, None
-        if claim is None:
+        if self._drop_claim() is None:
             return
-        heartbeat.drop(claim)
         ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale, proof=self.token)
         try:
             _patiently(lambda: claim_store(eager=self.eager).admit(ask))
@@ -196,21 +213,8 @@ def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any,
     try:
         STARTED.tell(task, execution.task_id, args, kwargs)
         value = body(*args, **kwargs)
-    except Retry as exc:
-        if request.is_eager and getattr(exc, "sig", None) is not None:
-            execution.requeue()  # Celery runs the retry here and now, once the tracer is done
-        else:
-            execution.settle(succeeded=False)
-        raise
-    except Reject as exc:
-        # Without acks_late the message was acknowledged before its body, and Celery can't bring it back.
-        if getattr(exc, "requeue", False) and task.acks_late and not request.is_eager:
-            execution.requeue()
-        else:
-            execution.settle(succeeded=False)
-        raise
-    except BaseException:
-        execution.settle(succeeded=False)
+    except BaseException as exc:
+        execution.end(exc)
         raise
     execution.settle(succeeded=True)
     return value

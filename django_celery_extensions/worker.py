@@ -56,6 +56,12 @@ class Request(CeleryRequest):
         if self._already_revoked:
             self._settle()
 
+    def cancel(self, pool: BasePool, *args: Any, **kwargs: Any) -> None:
+        """Keep the claim of a running task whose message goes back to the broker: the worker shuts down."""
+        super().cancel(pool, *args, **kwargs)
+        self._requeued = self.task.acks_late and not self.acknowledged
+        self._settle()
+
     def revoked(self) -> bool:
         """End the claim of a message that is not started because it was revoked or has expired."""
         before = self._already_revoked

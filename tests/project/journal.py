@@ -14,7 +14,7 @@ _JOURNAL, _GATE = "test:journal", "test:gate:"
 
 @lru_cache
 def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, decode_responses=True)
+    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=None)
 
 
 def client() -> redis.Redis:
