@@ -1,8 +1,4 @@
-"""The way of a message through the worker: start, body, settle.
-
-:func:`run` is the whole of it, called by Celery's tracer in place of the body of a guarded task.
-:func:`watch` stands around the tracer, for messages whose body is never reached.
-"""
+"""One delivery of one message: what it was sent with, what it holds, and how that is given back."""
 
 from __future__ import annotations
 
@@ -12,16 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry
-from celery.states import FAILURE, READY_STATES, SUCCESS
 from celery.utils import uuid
 
 from django_celery_extensions.claims import Claim, heartbeat
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import add_header
-from django_celery_extensions.events import STARTED
-from django_celery_extensions.exceptions import CeleryError, StoreUnavailable, UniqueTaskConflict
+from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
 from django_celery_extensions.invocation import (
-    EXECUTION,
     HEADER,
     TOKEN,
     Header,
@@ -59,7 +52,7 @@ class Execution:
         self.task = task
         self.request = request
         self.task_id = str(request.id)
-        self._marks = _marks(vars(request))
+        self._marks = marks_of(vars(request))
         self.token = str(self._marks.get(TOKEN) or uuid())
         self.eager = bool(request.is_eager)
         header = request_header(request)
@@ -78,6 +71,11 @@ class Execution:
         limits = limits_of(task, {}, {"time_limit": hard, "soft_time_limit": soft})
         name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, request.args or (), request.kwargs or {})
         return Header(task_id=self.task_id, invocation_id=self.task_id, name=name, stale=limits.stale)
+
+    @property
+    def stores_result(self) -> bool:
+        """Tell whether the outcome of this task is stored for its callers."""
+        return not (self.request.ignore_result or self.task.ignore_result)
 
     def start(self, *, look_at_window: bool = True) -> Answer:
         """Ask the store whether the body may run; wait for it a little where it can't be reached."""
@@ -187,98 +185,9 @@ class Execution:
 
     def drop(self, why: str) -> Ignore:
         """Let the message go for good: state IGNORED."""
-        ignore_result = self.request.ignore_result or self.task.ignore_result
-        if not ignore_result and not self.eager:
+        if self.stores_result and not self.eager:
             self.task.backend.store_result(self.task_id, None, IGNORED, request=self.request)
         return self.skip(why)
-
-
-def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Run the body of a guarded task: start, body, settle."""
-    execution = Execution(task, request)
-    setattr(request, EXECUTION, execution)
-
-    done, value = take_over(execution)
-    if done:
-        return value
-    try:
-        answer = execution.start()
-    except StoreUnavailable as exc:
-        answer = _without_store(execution, exc)
-    if answer.verdict is not Verdict.FREE:
-        done, value = _not_free(execution, answer)
-        if done:
-            return value
-
-    try:
-        STARTED.tell(task, execution.task_id, args, kwargs)
-        value = body(*args, **kwargs)
-    except BaseException as exc:
-        execution.end(exc)
-        raise
-    execution.settle(succeeded=True)
-    return value
-
-
-def take_over(execution: Execution) -> tuple[bool, Any]:
-    """Look for the result of the task that a message waits for; raise it where it is an error.
-
-    Returns whether there is one to take over, and the result.
-    """
-    followed = execution.header.follows
-    if followed is None:
-        return False, None
-    task = execution.task
-    try:
-        meta = task.backend.get_task_meta(followed)
-    except NotImplementedError:  # no result backend
-        return False, None
-    state, result = meta["status"], meta["result"]
-    if followed == execution.task_id and state in READY_STATES:
-        # This very message, delivered twice: its other delivery has told everybody who waits for it.
-        raise execution.skip("it has run already")
-    if state == SUCCESS:
-        return True, result
-    if state == FAILURE and isinstance(result, Exception):
-        raise result
-    return False, None
-
-
-def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
-    """Decide what becomes of a message that may not run now; returns like :func:`take_over`, or raises."""
-    header, policy = execution.header, execution.task.policy
-    if answer.verdict is Verdict.BUSY:
-        raise execution.wait("another delivery of this message runs", follows=execution.task_id)
-    if answer.verdict is Verdict.WINDOW:
-        if not execution.canvas:
-            raise execution.drop(f"within the ignore window of task {answer.task_id}")
-        if header.follows != answer.task_id:
-            execution.header = replace(header, follows=answer.task_id)
-            done, value = take_over(execution)
-            if done:
-                return done, value
-        # Others depend on it, and there is no result to take over: it runs.
-        answer = execution.start(look_at_window=False)
-        return (False, None) if answer.verdict is Verdict.FREE else _not_free(execution, answer)
-    held = f"{header.name} is held by task {answer.task_id}"
-    if execution.canvas:
-        raise execution.wait(held, follows=answer.task_id)
-    if not policy.unique:
-        raise execution.wait(held, follows=None)  # until the window is open, or the other run has failed
-    if not header.claimed and policy.on_conflict == "raise":
-        raise UniqueTaskConflict(execution.task.name, answer.task_id)
-    raise execution.drop(held)
-
-
-def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
-    """Decide what becomes of a message when the store stays away: sent again, or run unclaimed if it may."""
-    if execution.task.policy.on_store_error == "publish":
-        logger.warning("task %s[%s] runs without a claim: %s", execution.task.name, execution.task_id, exc)
-        return Answer(verdict=Verdict.FREE)
-    if execution.eager:
-        raise exc
-    logger.warning("task %s[%s] waits for the store: %s", execution.task.name, execution.task_id, exc)
-    raise execution.wait(str(exc), follows=execution.header.follows, countdown=WAIT_LONGEST) from exc
 
 
 def _patiently(step: Callable[[], Any]) -> tuple[float, Any]:
@@ -292,32 +201,15 @@ def _patiently(step: Callable[[], Any]) -> tuple[float, Any]:
     return time.monotonic(), step()
 
 
-def watch(task: DjangoTask, trace: Callable[..., Any]) -> Callable[..., Any]:
-    """Stand around a tracer: a message whose body is not reached gives up its claim.
-
-    That is so when something fails before the body, or when Celery finds that the task has succeeded before.
-    """
-
-    def watched(task_id: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
-        request = {} if request is None else request
-        marks = _marks(request)
-        try:
-            return trace(task_id, args, kwargs, request)
-        finally:
-            if not marks.get(REACHED):
-                abandon(task, request, token="")
-
-    return watched
-
-
 def mark_delivery(request: dict[str, Any]) -> str:
     """Give one delivery of a message an owner token, known to the worker's parent process and its child."""
     token = uuid()
-    _marks(request)[TOKEN] = token
+    marks_of(request)[TOKEN] = token
     return token
 
 
-def _marks(request: dict[str, Any]) -> dict[str, Any]:
+def marks_of(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what the worker notes of one delivery."""
     # Kept within our header, not beside it: Celery sends unknown names of a request along with a retry.
     header = request.get(HEADER)
     if not isinstance(header, dict):

@@ -72,6 +72,8 @@ class Header:
     follows: str | None = None
     #: How often it has waited.
     waits: int = 0
+    #: How often it found that the task which it follows has ended, and no result.
+    looks: int = 0
     #: Owner token that the worker gave to this delivery; never sent.
     token: str = ""
 
@@ -89,6 +91,7 @@ class Header:
             "canvas": self.canvas,
             "follows": self.follows,
             "waits": self.waits,
+            "looks": self.looks,
         }
         packed.update((key, value) for key, value in optional.items() if value)
         return packed
@@ -109,6 +112,7 @@ def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Heade
         canvas=packed.get("canvas", False),
         follows=packed.get("follows"),
         waits=packed.get("waits", 0),
+        looks=packed.get("looks", 0),
         token=packed.get(TOKEN, ""),
     )
 

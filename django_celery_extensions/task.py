@@ -19,7 +19,7 @@ from django_celery_extensions import events
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import dispatch, dispatch_many, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
-from django_celery_extensions.execution import run, watch
+from django_celery_extensions.guard import guard, watch
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.keys import default_unique_key_generator, unique_name
@@ -135,7 +135,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             task = object.__new__(cls)
             cls._policy = policy_of(task)
             if cls._policy.guarded and not getattr(vars(cls).get("__call__"), "guards", False):
-                _guard(cls, custom=task_has_custom(task, "__call__"))
+                guard(cls, custom=task_has_custom(task, "__call__"))
         return app
 
     @property
@@ -390,20 +390,3 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             retry = getattr(retry, "exc", None)  # billiard wraps it to carry its traceback
         eta = retry_eta(getattr(retry, "when", None), self.app.now())
         events.RETRIED.tell(self, task_id, args, kwargs, exc, eta)
-
-
-def _guard(cls: type[DjangoTask], *, custom: bool) -> None:
-    """Put the guard of a unique or ignored task before its body.
-
-    On the task's own class only: Celery's tracer pays for a ``__call__`` wherever it finds one.
-    """
-    inherited = cls.__call__
-
-    def __call__(self: DjangoTask, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        request: Any = self.request_stack.top
-        if request is None or request.called_directly or EXECUTION in vars(request):
-            return inherited(self, *args, **kwargs)  # a plain call, also of itself from its own body
-        return run(self, request, partial(inherited, self) if custom else self.run, args, kwargs)
-
-    __call__.guards = True  # type: ignore[attr-defined]
-    cls.__call__ = __call__  # type: ignore[method-assign, assignment]

@@ -66,6 +66,7 @@ def test_duplicate_with_link_keeps_its_callback(live_app: Live, worker: Worker) 
     second = tasks.gated.apply_async(("a",), link=tasks.note.s("linked"))
     assert second.id != first.id
     journal.open_gate("a")
+    wait_until(second.ready, what=lambda: f"the duplicate has its result; {worker.log()}")
     assert second.get(timeout=10) == f"a:{first.id}"
     wait_until(lambda: journal.read("note"), what="the callback ran")
     assert journal.read("note") == [["note", f"a:{first.id}", "linked"]]
