@@ -227,6 +227,7 @@ def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: b
         if requeue and task.policy.unique:
             store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale, proof=token))
         else:
-            store.settle(Holding(name=header.name, task_id=header.task_id, token=token))
+            # With a token: the execution is gone, and may not have come to its start.
+            store.settle(Holding(name=header.name, task_id=header.task_id, token=token), lost=bool(token))
     except (StoreUnavailable, CeleryError) as exc:
         logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)

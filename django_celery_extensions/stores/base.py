@@ -76,6 +76,8 @@ class Holding:
     task_id: str
     token: str
     fence: int = 0
+    #: Of a queued one: the token of the execution that gave it back to the queue, empty for a first call.
+    by: str = ""
 
 
 class ClaimStore(ABC):
@@ -103,10 +105,14 @@ class ClaimStore(ABC):
         """
 
     @abstractmethod
-    def settle(self, holding: Holding, window: float | None = None, *, unsent: bool = False) -> bool:
+    def settle(
+        self, holding: Holding, window: float | None = None, *, unsent: bool = False, lost: bool = False
+    ) -> bool:
         """End a claim if task and token are still its own; open the window for ``window`` seconds.
 
-        ``unsent``: there is no message of this task, so a task that it replaced may run after all.
+        ``unsent``: there is no message of this task, so a task that it replaced may run after all. ``lost``: the
+        execution of this token is gone, perhaps before its start: a claim that is still queued for it ends too,
+        unless it was that execution which gave it back to the queue.
         Returns whether the claim was still its own.
         """
 

@@ -73,11 +73,22 @@ class CacheClaimStore(ClaimStore):
                 self._cache.delete(keys.claim_key(ask.name))
             return answer
 
-    def settle(self, holding: Holding, window: float | None = None, *, unsent: bool = False) -> bool:  # noqa: ARG002
+    def settle(
+        self,
+        holding: Holding,
+        window: float | None = None,
+        *,
+        unsent: bool = False,  # noqa: ARG002 - see below
+        lost: bool = False,
+    ) -> bool:
         """See :meth:`ClaimStore.settle`; a task that an unsent one replaced is not found here, and stays dropped."""
         with _translated_errors():
             held = self._read(holding.name)
-            mine = held is not None and (held.task_id, held.token) == (holding.task_id, holding.token)
+            mine = (
+                held is not None
+                and held.task_id == holding.task_id
+                and (held.token == holding.token or (lost and not held.token and held.by != holding.token))
+            )
             if mine:
                 self._cache.delete(keys.claim_key(holding.name))
             if window is not None:
@@ -111,7 +122,7 @@ class CacheClaimStore(ClaimStore):
         timeout = ceil(ask.claim)
         fence = time.time_ns() // 1000
         for _ in range(_ATTEMPTS):
-            if self._cache.add(key, (ask.task_id, ask.token, fence), timeout):
+            if self._cache.add(key, (ask.task_id, ask.token, fence, ask.proof), timeout):
                 return Answer(verdict=Verdict.FREE, fence=fence)
             held = self._read(ask.name)
             if held is None:
@@ -125,7 +136,7 @@ class CacheClaimStore(ClaimStore):
             if replaced:
                 self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
                 self._cache.delete(self._replaced_key(ask.name, ask.task_id))
-            if self._put(key, (ask.task_id, ask.token, fence), timeout):
+            if self._put(key, (ask.task_id, ask.token, fence, ask.proof), timeout):
                 return Answer(verdict=Verdict.FREE, task_id=replaced, fence=fence)
             ask = replace(ask, replace=False)  # somebody came between, and is the newer one
         msg = f"the cache {settings.CACHE_NAME!r} does not keep the claim of {ask.name}"
@@ -135,8 +146,8 @@ class CacheClaimStore(ClaimStore):
         value = self._cache.get(keys.claim_key(name))
         if value is None:
             return None
-        task_id, token, fence = value
-        return Holding(name=name, task_id=task_id, token=token, fence=fence)
+        task_id, token, fence, by = value
+        return Holding(name=name, task_id=task_id, token=token, fence=fence, by=by)
 
     def _renew(self, holding: Holding, lasts: float) -> bool:
         held = self._read(holding.name)

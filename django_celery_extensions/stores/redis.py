@@ -88,9 +88,11 @@ class RedisClaimStore(ClaimStore):
         with _translated_errors():
             return _answer(_START(self._client, self._keys(ask.name), args))
 
-    def settle(self, holding: Holding, window: float | None = None, *, unsent: bool = False) -> bool:
+    def settle(
+        self, holding: Holding, window: float | None = None, *, unsent: bool = False, lost: bool = False
+    ) -> bool:
         """See :meth:`ClaimStore.settle`."""
-        args = (holding.task_id, holding.token, _ms(window), _flag(unsent))
+        args = (holding.task_id, holding.token, _ms(window), _flag(unsent), _flag(lost))
         with _translated_errors():
             return bool(_SETTLE(self._client, self._keys(holding.name), args))
 

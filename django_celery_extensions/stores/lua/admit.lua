@@ -1,5 +1,5 @@
 -- Let a task be queued, or say why not.
--- KEYS: claim (hash: task, token, fence), window (string: task id that opened it),
+-- KEYS: claim (hash: task, token, fence, by: the token that gave it back to the queue), window (string: task id that opened it),
 --       replaced (hash: id of a task that lost its claim -> id of the one that took it)
 -- ARGV: task id, milliseconds the claim lasts ("" = no claim wanted), look at the window ("1"/""),
 --       take the claim from a queued task ("1"/""), owner token with which this task runs ("" = none)
@@ -23,7 +23,7 @@ if held[1] and not mine then
 end
 local now = redis.call('TIME')
 local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now[1] * 1000000 + now[2]))
-redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', '', 'fence', fence)
+redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', '', 'fence', fence, 'by', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('HDEL', KEYS[3], ARGV[1]) -- last: after it Redis would not refuse a write for want of memory
 return {'free', replaced, fence}
