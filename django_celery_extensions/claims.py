@@ -46,7 +46,7 @@ class Claim:
         self.holding = holding
         self._lease = lease
         self._ends_at = asked_at + stale
-        self._taken = False
+        self._lost = False
         self._renewed(asked_at)
 
     @property
@@ -57,7 +57,10 @@ class Claim:
     @property
     def lost(self) -> bool:
         """True once the claim can no longer be trusted; that is final."""
-        return self._taken or monotonic() >= self._trusted_until
+        # Remembered: a renewal that is answered late would make the clock say otherwise again.
+        if not self._lost and monotonic() >= self._trusted_until:
+            self._lost = True
+        return self._lost
 
     def ensure(self) -> None:
         """Raise :class:`LeaseLost` once the claim can no longer be trusted."""
@@ -79,10 +82,10 @@ class Claim:
 
     def renewal(self, asked_at: float, *, kept: bool) -> None:
         """Note the store's answer to a renewal."""
-        if kept and not self._taken:
-            self._renewed(asked_at)
+        if kept:
+            self._renewed(asked_at)  # also of one that was told to be lost: nobody else may start meanwhile
         else:
-            self._taken = True
+            self._lost = True
 
     def retry_at(self, moment: float) -> None:
         """Put the next renewal off: the store could not be reached."""
