@@ -6,11 +6,11 @@ PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration build clean
+.PHONY: help demo serve test lint unit integration chaos endings celery-suite build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14 | sed 's/^/  /'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14 | sed 's/^/  /'
 
 demo:  ## a shop with a real worker, driven through its own pages, ends with a table of what happened
 	@.ci/venv demo
@@ -40,6 +40,20 @@ integration:  ## the tests on real servers and workers
 	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m pytest tests/integration
+
+chaos:  ## ten minutes of killed and frozen workers and stores; a checker reads the histories
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m tests.chaos --minutes 10 --kills 100
+
+endings:  ## how soon each ending settles a claim, by pool and Celery version
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m tests.endings
+
+celery-suite:  ## Celery's own tests, with DjangoTask as the class of every task
+	@.ci/venv test
+	@$(PY) -m tests.celery_suite
 
 build:  ## sdist and wheel in dist/, checked
 	@.ci/venv package
