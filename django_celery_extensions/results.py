@@ -70,6 +70,12 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         known = {"invocation_id": self.invocation_id, "outcome": self.outcome}
         return (*super().__reduce__(), known)
 
+    def __copy__(self) -> Any:
+        rebuild, arguments, known = self.__reduce__()  # Celery's own way knows two values
+        copied = rebuild(*arguments)
+        vars(copied).update(known)
+        return copied
+
     def joined(self, task_id: str) -> None:
         """Become a result of the active task ``task_id``."""
         self.outcome = Outcome.UNIQUE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 import warnings
@@ -255,3 +256,14 @@ def test_result_looked_up_by_its_id_is_an_ordinary_one(queue: Queue) -> None:
     assert (found.id, found.invocation_id, found.state) == (result.id, None, "PENDING")
     end(result, "done")
     assert found.get(timeout=5) == "done"
+
+
+def test_copy_still_tells_how_its_call_ended() -> None:
+    result = tasks.silent.apply_async(("copied",))
+    copied = copy.copy(result)
+    assert (copied.id, copied.outcome, copied.invocation_id) == (
+        result.id,
+        result.outcome,
+        result.invocation_id,
+    )
+    assert copied.get() == "copied"
