@@ -43,6 +43,8 @@ REACHED = "reached"
 STORE_PAUSES = (0.5, 1.5)
 #: Seconds before a message that has to wait comes back: the first, doubled each time, and the longest.
 WAIT_FIRST, WAIT_LONGEST = 0.1, 5.0
+#: How often a second delivery of a message waits for the message that the first one sent instead (its retry).
+PATIENCE = 10
 
 
 class Execution:
@@ -88,6 +90,7 @@ class Execution:
             claim=lease if policy.unique or policy.runs_alone else None,
             window=policy.window and look_at_window,
             until_start=policy.until_start,
+            patient=self.header.follows == self.task_id and self.header.waits < PATIENCE,
         )
         answer: Answer
         asked_at, answer = _patiently(lambda: claim_store(eager=self.eager).start(ask))
@@ -118,6 +121,14 @@ class Execution:
                 exc,
                 extra={"task_id": self.task_id, "key": self.header.name},
             )
+
+    def give_up_queued(self) -> None:
+        """End a claim that is queued for this task, which has ended by another delivery of its message."""
+        holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
+        try:
+            claim_store(eager=self.eager).settle(holding, lost=True)
+        except StoreUnavailable as exc:
+            logger.warning("the claim of %s[%s] ends by itself: %s", self.task.name, self.task_id, exc)
 
     def end(self, exc: BaseException) -> None:
         """Settle the claim after the body raised."""

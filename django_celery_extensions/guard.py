@@ -64,7 +64,7 @@ def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any,
     if answer.verdict is not Verdict.FREE:
         done, value = _not_free(execution, answer)
     elif execution.header.follows is not None:
-        done, value = _follower_is_free(execution)
+        done, value = _follower_is_free(execution, answer)
     if done:
         return value
 
@@ -93,7 +93,9 @@ def take_over(execution: Execution) -> tuple[bool, Any]:
         return False, None
     state, result = meta["status"], meta["result"]
     if followed == execution.task_id and state in READY_STATES:
-        # This very message, delivered twice: its other delivery has told everybody who waits for it.
+        # This very message, delivered twice: its other delivery has told everybody who waits for it, but may have
+        # lost the claim meanwhile, which was then queued for this one.
+        execution.give_up_queued()
         raise execution.skip("it has run already")
     if state == SUCCESS:
         return True, result
@@ -128,18 +130,23 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     raise execution.drop(held)
 
 
-def _follower_is_free(execution: Execution) -> tuple[bool, Any]:
+def _follower_is_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     """Decide what becomes of a message that waited for a task which has ended; returns like :func:`take_over`.
 
     A claim ends with the body and the result is stored after that, so it may be on its way.
     """
+    if answer.task_id == execution.task_id:
+        return (
+            False,
+            None,
+        )  # the claim was queued for this very task: it has not ended, and this is its message
     header = execution.header
     try:
         done, value = take_over(execution)
         if not done and execution.stores_result and header.looks < RESULT_LOOKS:
             execution.header = replace(header, looks=header.looks + 1)
-            why = f"for the result of task {header.follows}"
-            raise execution.wait(why, follows=header.follows, countdown=WAIT_FIRST * 2**header.looks)  # noqa: TRY301 - settled like the others
+            why, countdown = f"for the result of task {header.follows}", WAIT_FIRST * 2**header.looks
+            raise execution.wait(why, follows=header.follows, countdown=countdown)  # noqa: TRY301 - settled below
     except BaseException:
         execution.settle(succeeded=False)
         raise

@@ -59,6 +59,8 @@ class Request(CeleryRequest):
     def cancel(self, pool: BasePool, *args: Any, **kwargs: Any) -> None:
         """Keep the claim of a running task whose message goes back to the broker: the worker shuts down."""
         super().cancel(pool, *args, **kwargs)
+        if pool.is_green:
+            return  # called from the event loop's hub, which must not wait for a store; the lease ends the claim
         self._requeued = self.task.acks_late and not self.acknowledged
         self._settle()
 

@@ -53,14 +53,16 @@ class Ask:
     proof: str = ""
     #: End the claim instead of holding it while running (``unique_until="start"``).
     until_start: bool = False
+    #: To start: a claim that another execution of this task gave back to the queue is left to that one's message.
+    patient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """The verdict, and the fence of a new claim.
 
-    ``task_id`` is the task that holds the claim or opened the window; where the claim was taken from a queued
-    task (``Ask.replace``), that one.
+    ``task_id`` is the task that holds the claim or opened the window; with FREE, the queued task whose claim was
+    taken: one that was replaced, or the task itself at its start. Empty where there was no claim.
     """
 
     verdict: Verdict

@@ -63,13 +63,15 @@ class CacheClaimStore(ClaimStore):
                 if held is not None and _owned(held, ask):
                     self._cache.delete(keys.claim_key(ask.name))
                 return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
-            newer = (
-                self._cache.get(self._replaced_key(ask.name, ask.task_id)) if ask.claim is not None else None
-            )
-            if newer is not None:
-                return Answer(verdict=Verdict.HELD, task_id=newer)
+            if ask.claim is None:
+                return Answer(verdict=Verdict.FREE)
+            held = self._read(ask.name)
+            if held is None or not _owned(held, ask):
+                newer = self._cache.get(self._replaced_key(ask.name, ask.task_id))
+                if newer is not None:
+                    return Answer(verdict=Verdict.HELD, task_id=newer)
             answer = self._take(ask)
-            if ask.until_start and ask.claim is not None and answer.verdict is Verdict.FREE:
+            if ask.until_start and answer.verdict is Verdict.FREE:
                 self._cache.delete(keys.claim_key(ask.name))
             return answer
 
@@ -137,7 +139,9 @@ class CacheClaimStore(ClaimStore):
                 self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
                 self._cache.delete(self._replaced_key(ask.name, ask.task_id))
             if self._put(key, (ask.task_id, ask.token, fence, ask.proof), timeout):
-                return Answer(verdict=Verdict.FREE, task_id=replaced, fence=fence)
+                return Answer(
+                    verdict=Verdict.FREE, task_id=replaced or (ask.token and ask.task_id), fence=fence
+                )
             ask = replace(ask, replace=False)  # somebody came between, and is the newer one
         msg = f"the cache {settings.CACHE_NAME!r} does not keep the claim of {ask.name}"
         raise StoreUnavailable(msg)
@@ -180,6 +184,8 @@ class CacheClaimStore(ClaimStore):
 
 
 def _owned(held: Holding, ask: Ask) -> bool:
+    if ask.patient and not held.token and held.by:
+        return False
     return held.task_id == ask.task_id and held.token in ("", ask.token, ask.proof)
 
 

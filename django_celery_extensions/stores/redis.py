@@ -84,7 +84,8 @@ class RedisClaimStore(ClaimStore):
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
-        args = (ask.task_id, ask.token, _ms(ask.claim), _flag(ask.window), _flag(ask.until_start))
+        flags = (_flag(ask.window), _flag(ask.until_start), _flag(ask.patient))
+        args = (ask.task_id, ask.token, _ms(ask.claim), *flags)
         with _translated_errors():
             return _answer(_START(self._client, self._keys(ask.name), args))
 

@@ -159,3 +159,13 @@ def fails_first(self: Any, key: str) -> str:
     if len(journal.read("start")) == 1:
         raise ValueError(key)
     return key
+
+
+@app.task(bind=True, unique=True, default_retry_delays=(0.6, 0.3))
+def slow_to_fail(self: Any, key: str) -> str:
+    """Fail twice, and wait so long that a second delivery of the message comes back meanwhile."""
+    journal.write("try", key, self.request.id, self.request.retries)
+    time.sleep(0.5)
+    if self.request.retries < 2:
+        raise self.retry()
+    return key

@@ -15,6 +15,8 @@ class Name:
     """One unique name: who holds it, who opened its window, and who was replaced by whom."""
 
     claim: tuple[str, str] | None = None
+    #: The execution that gave the claim back to the queue.
+    given_back_by: str = ""
     window: str | None = None
     replaced: dict[str, str] = field(default_factory=dict)
 
@@ -45,11 +47,16 @@ class ClaimModel:
                 state.replaced[task] = ask.task_id
         state.replaced.pop(ask.task_id, None)
         state.claim = (ask.task_id, "")
+        state.given_back_by = ask.proof
         return Verdict.FREE, before
 
     def start(self, ask: Ask) -> tuple[Verdict, str]:
         state = self.of(ask.name)
         mine = state.claim in ((ask.task_id, ""), (ask.task_id, ask.token))
+        if ask.patient and state.claim == (ask.task_id, "") and state.given_back_by:
+            mine = False
+        if ask.patient and state.claim == (ask.task_id, "") and state.given_back_by:
+            mine = False
         if ask.window and state.window is not None:
             if mine:
                 state.claim = None
@@ -60,16 +67,21 @@ class ClaimModel:
             return Verdict.HELD, state.replaced[ask.task_id]
         if state.claim is not None and not mine:
             return (Verdict.BUSY if state.claim[0] == ask.task_id else Verdict.HELD), state.claim[0]
+        before = "" if state.claim is None else ask.task_id
         state.claim = None if ask.until_start else (ask.task_id, ask.token)
-        return Verdict.FREE, ""
+        return Verdict.FREE, before
 
-    def settle(self, holding: Holding, *, window: bool) -> bool:
+    def settle(self, holding: Holding, *, window: bool, unsent: bool, lost: bool) -> bool:
         state = self.of(holding.name)
         mine = state.claim == (holding.task_id, holding.token)
+        if lost and state.claim == (holding.task_id, "") and state.given_back_by != holding.token:
+            mine = True
         if mine:
             state.claim = None
         if window:
             state.window = holding.task_id
+        if unsent:
+            state.replaced = {old: new for old, new in state.replaced.items() if new != holding.task_id}
         return mine
 
     def owns(self, holding: Holding) -> bool:

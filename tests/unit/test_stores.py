@@ -293,3 +293,14 @@ def test_fence_grows_with_every_holding(store: ClaimStore) -> None:
             store.forget("n")
     assert fences == sorted(set(fences))
     assert fences[0] > 1_700_000_000_000_000, "microseconds: it grows even after the store lost everything"
+
+
+def test_patient_start_leaves_the_claim_of_a_retry_alone(store: ClaimStore) -> None:
+    """A second delivery of a message must not run on the claim that the first one gave to its retry."""
+    store.admit(ask("A"))
+    assert store.start(ask("A", "first")).task_id == "A"
+    assert store.start(ask("A", "second", patient=True)).verdict is BUSY
+    store.admit(ask("A", proof="first"))
+    assert store.start(ask("A", "second", patient=True)).verdict is BUSY, "it is the retry's"
+    assert held_by(store) == ("A", "")
+    assert store.start(ask("A", "second")).verdict is FREE

@@ -1,11 +1,13 @@
 -- Let a queued task run, or say why not.
--- KEYS: claim (hash: task, token, fence), window (string: task id that opened it),
+-- KEYS: claim (hash: task, token, fence, by: the token that gave it back to the queue), window (string: task id that opened it),
 --       replaced (hash: id of a task that lost its claim -> id of the one that took it)
 -- ARGV: task id, owner token of this execution, milliseconds the claim lasts ("" = no claim wanted),
---       look at the window ("1"/""), end the claim at the start ("1"/"")
--- Returns {verdict, task id that stands in the way, fence}
-local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence')
+--       look at the window ("1"/""), end the claim at the start ("1"/""),
+--       leave a claim alone that another execution gave back to the queue ("1"/"")
+-- Returns {verdict, task id that stands in the way or that the claim was queued for, fence}
+local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence', 'by')
 local mine = held[1] == ARGV[1] and (held[2] == '' or held[2] == ARGV[2])
+if mine and ARGV[6] == '1' and held[2] == '' and held[4] and held[4] ~= '' then mine = false end
 if ARGV[4] == '1' then
   local last = redis.call('GET', KEYS[2])
   if last then
@@ -27,4 +29,4 @@ else
   redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', ARGV[2], 'fence', fence)
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
-return {'free', '', fence}
+return {'free', held[1] or '', fence}

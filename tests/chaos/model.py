@@ -1,0 +1,303 @@
+"""A history read as the lives of tasks: when each may, and when each must, have held its claim.
+
+Pure: events in, lives out. What a rule needs to know about leases, kills and stale limits stands here; what is
+forbidden stands in `checker`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.chaos.history import Event
+
+#: Seconds that a settled claim may be late: scheduling, one round trip.
+GRACE = 1.0
+#: Seconds within which a process that was thawed may not have run yet.
+MOMENT = 0.25
+#: Seconds after which billiard takes a child that does not answer for lost.
+LOST_CHILD = 12.0
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One body: what it wrote down, and how it died if it wrote no end."""
+
+    key: str
+    task: str
+    fence: int
+    pid: int
+    worker: int
+    start: float
+    lost_at_start: bool = False
+    lost_at: float | None = None
+    told: bool = True
+    regained: bool = False
+    last_ok: float | None = None
+    end: float | None = None
+    how: str = ""
+    #: Earliest and latest moment of its death, where it did not end.
+    died: tuple[float, float] | None = None
+    #: Killed alone, by the nemesis or its time limit: its worker lived on to see it.
+    alone: bool = False
+
+    @property
+    def trusted_until(self) -> float:
+        """The last moment at which the body could believe in its claim."""
+        if self.lost_at_start:
+            return -inf
+        if self.last_ok is not None:
+            return self.last_ok
+        return self.died[0] if self.died else inf
+
+    @property
+    def over(self) -> float:
+        """When the body was no more."""
+        if self.end is not None:
+            return self.end
+        return self.died[1] if self.died else inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """A stretch of a claim: it stands from `begin` on for sure until `until`, at the latest until `bound`."""
+
+    begin: float
+    until: float
+    bound: float
+    #: The earliest moment at which it may have begun.
+    earliest: float
+
+
+@dataclass(kw_only=True)
+class Life:
+    """One accepted task."""
+
+    call: Event
+    traits: dict[str, Any]
+    runs: list[Run] = field(default_factory=list)
+    received: list[Event] = field(default_factory=list)
+    preruns: list[Event] = field(default_factory=list)
+    state: str = ""
+    replaced: Event | None = None
+    holds: list[Hold] = field(default_factory=list)
+
+    @property
+    def task(self) -> str:
+        return str(self.call["task"])
+
+    @property
+    def key(self) -> str:
+        return str(self.call["key"])
+
+    @property
+    def finished(self) -> float | None:
+        """When a body of it came to its end."""
+        return min(
+            (run.end for run in self.runs if run.end is not None and run.how in ("ok", "fail")), default=None
+        )
+
+
+@dataclass(kw_only=True)
+class Span:
+    """A kill, a freeze or an outage."""
+
+    t: float
+    to: float
+    worker: int | None = None
+    pid: int | None = None
+
+    def touches(self, begin: float, end: float) -> bool:
+        return self.t <= end and self.to >= begin
+
+
+class Story:
+    """The whole history."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.events = sorted(events, key=lambda event: float(event["t"]))
+        setup = self.of("setup")[0]
+        self.lease, self.stale = float(setup["lease"]), float(setup["stale"])
+        self.kinds: dict[str, dict[str, Any]] = setup["kinds"]
+        self.kills = self._spans("kill")
+        self.freezes = self._spans("freeze")
+        self.outages = self._spans("outage")
+        self.calls = self.of("call")
+        self.accepted = [call for call in self.calls if call["out"] == "triggered"]
+        self.lives = {
+            call["task"]: Life(call=call, traits=self.kinds[call["kind"]]) for call in self.accepted
+        }
+        self.runs: list[Run] = []
+        self._read_runs()
+        for event in self.of("received", "prerun", "state"):
+            life = self.lives.get(event["task"])
+            if life is not None and event["e"] == "state":
+                life.state = event["state"]
+            elif life is not None:
+                (life.received if event["e"] == "received" else life.preruns).append(event)
+        self._read_replaced()
+        for life in self.lives.values():
+            life.holds = [*self._holds(life)]
+
+    def of(self, *names: str) -> list[Event]:
+        return [event for event in self.events if event["e"] in names]
+
+    def _spans(self, name: str) -> list[Span]:
+        return [
+            Span(t=event["t"], to=event["to"], worker=event.get("worker"), pid=event.get("pid"))
+            for event in self.of(name)
+        ]
+
+    def _read_runs(self) -> None:
+        open_runs: dict[tuple[Any, ...], Run] = {}
+        for event in self.of("start", "lost", "end"):
+            about = (event["task"], event["pid"], event["fence"])
+            if event["e"] == "start":
+                names = ("key", "task", "fence", "pid", "worker")
+                run = Run(
+                    **{name: event[name] for name in names}, start=event["t"], lost_at_start=event["lost"]
+                )
+                self.runs.append(run)
+                open_runs[about] = run
+                if event["task"] in self.lives:
+                    self.lives[event["task"]].runs.append(run)
+                continue
+            run = open_runs[about]
+            run.last_ok = event["last_ok"]
+            if event["e"] == "lost":
+                run.lost_at, run.told = event["t"], event["told"]
+            else:
+                run.end, run.how, run.regained = event["t"], event["how"], event["regained"]
+        for run in self.runs:
+            if run.end is None:
+                self._read_death(run)
+
+    def _read_death(self, run: Run) -> None:
+        deaths = [
+            (kill.t, kill.to, kill.pid is not None)
+            for kill in self.kills
+            if kill.to >= run.start
+            and (kill.pid == run.pid or (kill.pid is None and kill.worker == run.worker))
+        ]
+        limit = self.kinds[run.key.partition(":")[0]]["limit"]
+        if limit is not None:  # the worker's parent counts from a little before the body
+            latest = run.start + limit + GRACE
+            frozen = [
+                span.to
+                for span in self.freezes
+                if span.worker == run.worker and span.touches(run.start, latest)
+            ]
+            deaths.append(
+                (run.start + limit - GRACE / 2, max([latest, *(to + GRACE for to in frozen)]), True)
+            )
+        if not deaths:
+            return
+        began, ended, run.alone = min(deaths)
+        # What is frozen when it dies has believed in nothing since it was frozen.
+        frozen_since = [
+            span.t
+            for span in self.freezes
+            if self.hits(span, run.worker, run.pid) and span.t <= began <= span.to + MOMENT
+        ]
+        run.died = (min([began, *frozen_since]), ended)
+
+    def _read_replaced(self) -> None:
+        waiting: dict[str, Life] = {}
+        for call in sorted(self.accepted, key=lambda call: float(call["to"])):
+            if self.kinds[call["kind"]]["policy"] == "replace":
+                before = waiting.get(call["key"])
+                # A running claim is never replaced.
+                if before is not None and not any(run.start < call["t"] for run in before.runs):
+                    before.replaced = call
+                waiting[call["key"]] = self.lives[call["task"]]
+
+    @staticmethod
+    def hits(span: Span, worker: int, pid: int) -> bool:
+        return span.worker == worker and span.pid in (None, pid)
+
+    def disturbed(self, begin: float, end: float, worker: int = 0, pid: int = 0) -> bool:
+        """Tell whether the store was away, or this process killed or frozen, at some time of a stretch."""
+        return any(span.touches(begin, end) for span in self.outages) or any(
+            span.touches(begin, end) for span in (*self.kills, *self.freezes) if self.hits(span, worker, pid)
+        )
+
+    def _holds(self, life: Life) -> Iterable[Hold]:
+        yield self._queued(life)
+        if life.traits["until_start"]:
+            return
+        for number, run in enumerate(life.runs):
+            following = life.runs[number + 1].start if number + 1 < len(life.runs) else None
+            yield from self._holds_of(run, life, following)
+        begun = {_asked_by(run, life) for run in life.runs}
+        for (
+            prerun
+        ) in life.preruns:  # a second delivery may hold the claim for a moment, to find that it has to wait
+            if prerun["t"] not in begun:
+                t = prerun["t"]
+                yield Hold(begin=t, until=t, bound=self._passed(t) + self.lease + GRACE, earliest=t)
+
+    def _queued(self, life: Life) -> Hold:
+        """From the call to the first body."""
+        call, delay = life.call, float(life.call["delay"])
+        until = call["t"] + delay + self.stale
+        bound = call["to"] + delay + self.stale + GRACE
+        if life.replaced is not None:
+            until, bound = min(until, life.replaced["t"]), life.replaced["to"]
+        if life.traits["until_start"] and life.preruns:
+            until = min(until, life.preruns[0]["t"])
+        if life.traits["limit"] and life.state in ("REVOKED", "IGNORED"):
+            until = min(until, call["t"] + self.stale - life.traits["limit"])
+        for prerun in life.preruns:  # a child that dies before the body: its worker settles
+            if any(kill.pid == prerun["pid"] and kill.t >= prerun["t"] - GRACE for kill in self.kills):
+                until = min(until, prerun["t"])
+        if life.runs:
+            first = life.runs[0]
+            bound = min(bound, first.start)
+            if life.replaced is None:
+                until = min(until, _asked_by(first, life) if first.lost_at_start else first.start)
+        return Hold(begin=call["to"], until=until, bound=bound, earliest=call["t"])
+
+    def _passed(self, moment: float) -> float:
+        """When the store was there again, if it was away at this moment."""
+        return max([moment, *(span.to for span in self.outages if span.touches(moment, moment + GRACE))])
+
+    def _holds_of(self, run: Run, life: Life, following: float | None) -> Iterable[Hold]:
+        earliest = _asked_by(run, life)
+        late = self.lease + GRACE
+        queued_bound = following if following is not None else run.over + self.stale + GRACE
+        if run.how == "retry" and run.end is not None:
+            shaken = self.disturbed(run.end - GRACE, run.end + GRACE, run.worker, run.pid)
+            until = run.end if shaken else min(run.end + self.stale, following or inf)
+            yield Hold(
+                begin=run.start,
+                until=min(until, run.trusted_until) if run.lost_at else until,
+                bound=max(queued_bound, run.end + late),
+                earliest=earliest,
+            )
+        elif run.end is not None:
+            shaken = self.disturbed(run.end - GRACE, run.end + GRACE, run.worker, run.pid)
+            until = min(run.end, run.trusted_until)
+            bound = run.end + (late if shaken else GRACE)
+            if (
+                run.how == "exit" and life.traits["late"]
+            ):  # a cold shutdown: the message goes back to the broker
+                bound = queued_bound
+            yield Hold(begin=run.start, until=until, bound=bound, earliest=earliest)
+        elif run.died is not None:
+            bound = run.died[1] + late
+            if run.alone and life.traits["late"]:  # its worker gives the claim back to the queue
+                bound = max(queued_bound, bound) if following is not None else queued_bound + LOST_CHILD
+            yield Hold(
+                begin=run.start, until=min(run.trusted_until, run.died[0]), bound=bound, earliest=earliest
+            )
+        else:
+            yield Hold(begin=run.start, until=run.start, bound=inf, earliest=earliest)
+
+
+def _asked_by(run: Run, life: Life) -> float:
+    """When the process began with a message: it asked for the claim between that and the body."""
+    return max((prerun["t"] for prerun in life.preruns if prerun["t"] <= run.start), default=run.start)
