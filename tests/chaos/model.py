@@ -225,7 +225,7 @@ class Story:
             span.touches(begin, end) for span in (*self.kills, *self.freezes) if self.hits(span, worker, pid)
         )
 
-    def _holds(self, life: Life) -> Iterable[Hold]:
+    def _holds(self, life: Life) -> Iterable[Hold]:  # noqa: C901 - one case after the other
         yield self._queued(life)
         if life.traits["until_start"]:
             return
