@@ -1,7 +1,6 @@
 """A history read as the lives of tasks: when each may, and when each must, have held its claim.
 
-Pure: events in, lives out. What a rule needs to know about leases, kills and stale limits stands here; what is
-forbidden stands in `checker`.
+Pure: events in, lives out. Leases, kills and stale limits are understood here; what is forbidden stands in `checker`.
 """
 
 from __future__ import annotations
@@ -225,13 +224,13 @@ class Story:
             span.touches(begin, end) for span in (*self.kills, *self.freezes) if self.hits(span, worker, pid)
         )
 
-    def _holds(self, life: Life) -> Iterable[Hold]:  # noqa: C901 - one case after the other
+    def _holds(self, life: Life) -> Iterable[Hold]:
         yield self._queued(life)
         if life.traits["until_start"]:
             return
-        for number, run in enumerate(life.runs):
-            following = life.runs[number + 1].start if number + 1 < len(life.runs) else None
-            yield from self._holds_of(run, life, following)
+        following = [*(run.start for run in life.runs[1:]), None]
+        for run, then in zip(life.runs, following, strict=False):
+            yield from self._holds_of(run, life, then)
         begun = {_asked_by(run, life) for run in life.runs}
         for (
             prerun
