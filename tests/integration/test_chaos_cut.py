@@ -17,7 +17,7 @@ from tests.servers import RedisServer
 if TYPE_CHECKING:
     from tests.conftest import MakeServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(300)]
 
 SECONDS, KILLS, BODIES = 40, 5, 50
 
