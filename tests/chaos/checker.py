@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.chaos.history import Event
-    from tests.chaos.model import Life, Run
+    from tests.chaos.lives import Life, Run
 
 
 WITNESS = "a duplicate has a live witness"

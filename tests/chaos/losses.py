@@ -8,7 +8,8 @@ from tests.chaos.model import GRACE
 
 if TYPE_CHECKING:
     from tests.chaos.checker import Findings
-    from tests.chaos.model import Life, Span, Story
+    from tests.chaos.lives import Life, Span
+    from tests.chaos.model import Story
 
 RULE = "no task is lost that Celery would not have lost"
 DROPPED = "only a message whose claim passed on is dropped"

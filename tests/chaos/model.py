@@ -5,9 +5,10 @@ Pure: events in, lives out. Leases, kills and stale limits are understood here; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from tests.chaos.lives import Hold, Life, Run, Span, asked_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,98 +21,6 @@ GRACE = 1.0
 MOMENT = 0.25
 #: Seconds after which billiard takes a child that does not answer for lost.
 LOST_CHILD = 12.0
-
-
-@dataclass(kw_only=True)
-class Run:
-    """One body: what it wrote down, and how it died if it wrote no end."""
-
-    key: str
-    task: str
-    fence: int
-    pid: int
-    worker: int
-    start: float
-    lost_at_start: bool = False
-    lost_at: float | None = None
-    told: bool = True
-    regained: bool = False
-    last_ok: float | None = None
-    end: float | None = None
-    how: str = ""
-    #: Earliest and latest moment of its death, where it did not end.
-    died: tuple[float, float] | None = None
-    #: Killed alone, by the nemesis or its time limit: its worker lived on to see it.
-    alone: bool = False
-
-    @property
-    def trusted_until(self) -> float:
-        """The last moment at which the body could believe in its claim."""
-        if self.lost_at_start:
-            return -inf
-        if self.last_ok is not None:
-            return self.last_ok
-        return self.died[0] if self.died else inf
-
-    @property
-    def over(self) -> float:
-        """When the body was no more."""
-        if self.end is not None:
-            return self.end
-        return self.died[1] if self.died else inf
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hold:
-    """A stretch of a claim: it stands from `begin` on for sure until `until`, at the latest until `bound`."""
-
-    begin: float
-    until: float
-    bound: float
-    #: The earliest moment at which it may have begun.
-    earliest: float
-
-
-@dataclass(kw_only=True)
-class Life:
-    """One accepted task."""
-
-    call: Event
-    traits: dict[str, Any]
-    runs: list[Run] = field(default_factory=list)
-    received: list[Event] = field(default_factory=list)
-    preruns: list[Event] = field(default_factory=list)
-    state: str = ""
-    replaced: Event | None = None
-    holds: list[Hold] = field(default_factory=list)
-
-    @property
-    def task(self) -> str:
-        return str(self.call["task"])
-
-    @property
-    def key(self) -> str:
-        return str(self.call["key"])
-
-    @property
-    def finished(self) -> float | None:
-        """When a body of it came to its end."""
-        return min(
-            (run.end for run in self.runs if run.end is not None and run.how in ("ok", "fail")), default=None
-        )
-
-
-@dataclass(kw_only=True)
-class Span:
-    """A kill, a freeze or an outage."""
-
-    t: float
-    to: float
-    worker: int | None = None
-    pid: int | None = None
-
-    def touches(self, begin: float, end: float) -> bool:
-        return self.t <= end and self.to >= begin
 
 
 class Story:
@@ -231,7 +140,7 @@ class Story:
         following = [*(run.start for run in life.runs[1:]), None]
         for run, then in zip(life.runs, following, strict=False):
             yield from self._holds_of(run, life, then)
-        begun = {_asked_by(run, life) for run in life.runs}
+        begun = {asked_by(run, life) for run in life.runs}
         for (
             prerun
         ) in life.preruns:  # a second delivery may hold the claim for a moment, to find that it has to wait
@@ -253,11 +162,13 @@ class Story:
         for prerun in life.preruns:  # a child that dies before the body: its worker settles
             if any(kill.pid == prerun["pid"] and kill.t >= prerun["t"] - GRACE for kill in self.kills):
                 until = min(until, prerun["t"])
+            if life.traits["limit"]:  # its time is over while it waits for the store
+                until = min(until, prerun["t"] + life.traits["limit"] - GRACE / 2)
         if life.runs:
             first = life.runs[0]
             bound = min(bound, first.start)
             if life.replaced is None:
-                until = min(until, _asked_by(first, life) if first.lost_at_start else first.start)
+                until = min(until, asked_by(first, life) if first.lost_at_start else first.start)
         return Hold(begin=call["to"], until=until, bound=bound, earliest=call["t"])
 
     def _passed(self, moment: float) -> float:
@@ -265,7 +176,7 @@ class Story:
         return max([moment, *(span.to for span in self.outages if span.touches(moment, moment + GRACE))])
 
     def _holds_of(self, run: Run, life: Life, following: float | None) -> Iterable[Hold]:
-        earliest = _asked_by(run, life)
+        earliest = asked_by(run, life)
         late = self.lease + GRACE
         queued_bound = following if following is not None else run.over + self.stale + GRACE
         if run.how == "retry" and run.end is not None:
@@ -295,8 +206,3 @@ class Story:
             )
         else:
             yield Hold(begin=run.start, until=run.start, bound=inf, earliest=earliest)
-
-
-def _asked_by(run: Run, life: Life) -> float:
-    """When the process began with a message: it asked for the claim between that and the body."""
-    return max((prerun["t"] for prerun in life.preruns if prerun["t"] <= run.start), default=run.start)

@@ -22,9 +22,14 @@ class Name:
 
 
 class ClaimModel:
-    """Claims and windows by name; answers are a verdict and the task that it speaks of."""
+    """Claims and windows by name; answers are a verdict and the task that it speaks of.
 
-    def __init__(self) -> None:
+    A store that is not `atomic` spends no command on forgetting that a task was replaced once, unless that replaces
+    another one; it looks at that only where the task has no claim.
+    """
+
+    def __init__(self, *, atomic: bool) -> None:
+        self.atomic = atomic
         self.names: dict[str, Name] = {}
 
     def of(self, name: str) -> Name:
@@ -45,7 +50,8 @@ class ClaimModel:
             if task != ask.task_id:
                 before = task
                 state.replaced[task] = ask.task_id
-        state.replaced.pop(ask.task_id, None)
+        if self.atomic or before:
+            state.replaced.pop(ask.task_id, None)
         state.claim = (ask.task_id, "")
         state.given_back_by = ask.proof
         return Verdict.FREE, before

@@ -229,6 +229,16 @@ def test_time_limit_ends_a_body() -> None:
     assert rules(parts, call(2.5, "B", kind="limited"), body("B", 4.8, 5, kind="limited")) == {ONE}
 
 
+def test_time_limit_ends_a_task_that_waits_for_the_store() -> None:
+    waits = {"e": "prerun", "t": 2.0, "task": "A", "pid": CHILD, "worker": WORKER}
+    for kind, expected in (("limited", set()), ("early", {ONE})):
+        parts = [call(1, "A", kind=kind), {**waits}, state("A", "FAILURE"), call(5, "B", kind=kind)]
+        assert rules(parts, body("B", 6, 7, kind=kind)) == expected
+    assert rules(
+        call(1, "A", kind="limited"), waits, state("A", "FAILURE"), call(3, "B", kind="limited")
+    ) >= {ONE}
+
+
 def test_call_that_fails_though_the_store_is_there() -> None:
     assert rules(call(1, "A", "unavailable"))
     assert rules(call(1, "A", "error"))

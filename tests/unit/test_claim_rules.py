@@ -53,7 +53,7 @@ class Claims(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = self.backend.store
-        self.model = ClaimModel()
+        self.model = ClaimModel(atomic=self.store.atomic)
         self.fences = {name: [0] for name in ("n", "m")}
         for name in ("n", "m"):
             self.store.forget(name)
