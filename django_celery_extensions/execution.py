@@ -240,5 +240,5 @@ def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: b
         else:
             # With a token: the execution is gone, and may not have come to its start.
             store.settle(Holding(name=header.name, task_id=header.task_id, token=token), lost=bool(token))
-    except (StoreUnavailable, CeleryError) as exc:
+    except CeleryError as exc:  # the store is away, or the cache can't be used
         logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from tests.project.management.commands import demand, say
 from tests.unit.stores import OTHERS, REDIS, Backend, opened
 
 if TYPE_CHECKING:
+    from celery.result import AsyncResult
     from pytest_django.fixtures import SettingsWrapper
 
     from django_celery_extensions.stores.base import ClaimStore
@@ -167,3 +170,22 @@ def make(settings: SettingsWrapper) -> Iterator[Callable[..., Any]]:
     _state._on_app_finalizers &= finalizers
     say.runs.clear()
     demand.runs.clear()
+
+
+@pytest.fixture
+def ignored(queue: Queue, declare: Declare) -> Any:
+    """A task within whose ignore window we are, called with nothing."""
+
+    def body(x: Any = None) -> Any:
+        return x
+
+    task = declare(body, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
+    task.apply(()).get()
+    return task
+
+
+def end(result: AsyncResult[Any], value: Any, state: str = "SUCCESS") -> None:
+    """What a worker does to the result of a task."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Celery's SETEX
+        app.backend.store_result(result.id, value, state)

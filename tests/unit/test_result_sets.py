@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery.result import AsyncResult, ResultSet
+from celery.result import ResultSet
 
 from tests.project import tasks
+from tests.unit.conftest import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.conftest import Declare, Queue
+    from tests.unit.conftest import Queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def body(x: Any = None) -> Any:
-    return x
-
-
-@pytest.fixture
-def ignored(queue: Queue, declare: Declare) -> Any:
-    """A task within whose ignore window we are, called with nothing."""
-    task = declare(body, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
-    task.apply(()).get()
-    return task
-
-
-def end(result: AsyncResult[Any], value: Any, state: str = "SUCCESS") -> None:
-    """What a worker does to the result of a task."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Celery's SETEX
-        tasks.app.backend.store_result(result.id, value, state)
 
 
 ONE_PLACE = pytest.mark.xfail(strict=True, reason="Celery's join_native fills one place per task id")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import warnings
 import weakref
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,31 +16,13 @@ from django.db import transaction
 from django_celery_extensions.exceptions import NotTriggeredCeleryError
 from django_celery_extensions.invocation import Outcome
 from tests.project import tasks
+from tests.unit.conftest import end
 
 if TYPE_CHECKING:
     from tests.live import Live
-    from tests.unit.conftest import Declare, Queue
+    from tests.unit.conftest import Queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def body(x: Any = None) -> Any:
-    return x
-
-
-@pytest.fixture
-def ignored(queue: Queue, declare: Declare) -> Any:
-    """A task within whose ignore window we are, called with nothing."""
-    task = declare(body, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
-    task.apply(()).get()
-    return task
-
-
-def end(result: AsyncResult[Any], value: Any, state: str = "SUCCESS") -> None:
-    """What a worker does to the result of a task."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Celery's SETEX
-        tasks.app.backend.store_result(result.id, value, state)
 
 
 def test_result_is_freed_with_its_last_reference(live_app: Live) -> None:
