@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events
 from django_celery_extensions.calls import Prepared, prepare
-from django_celery_extensions.claims import heartbeat
 from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, UniqueTaskConflict
+from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
     EXECUTION,
     HEADER,
@@ -133,7 +134,7 @@ def admit(task: DjangoTask, call: Prepared) -> Answer:
     except StoreUnavailable as exc:
         if call.on_store_error == "raise":
             if ask.claim is not None and "task_id" not in call.given:
-                heartbeat.owe(Holding(name=ask.name, task_id=ask.task_id, token=""))
+                heartbeat.owe(partial(_settle_unsent, ask.name, ask.task_id))
             raise
         logger.warning(
             "task %s[%s] is sent without a claim: %s",
@@ -225,13 +226,14 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
     Never hides the error that kept the message.
     """
     try:
-        store = claim_store(eager=eager)
         if replaced:
-            store.admit(Ask(name=header.name, task_id=replaced, claim=header.stale, replace=True))
+            claim_store(eager=eager).admit(
+                Ask(name=header.name, task_id=replaced, claim=header.stale, replace=True)
+            )
         else:
-            store.settle(Holding(name=header.name, task_id=header.task_id, token=""), unsent=True)
+            _settle_unsent(header.name, header.task_id, eager=eager)
     except StoreUnavailable as exc:
-        heartbeat.owe(Holding(name=header.name, task_id=header.task_id, token=""))
+        heartbeat.owe(partial(_settle_unsent, header.name, header.task_id))
         logger.warning(
             "the claim of %s stays until the store is back, or until it is stale in %s seconds: %s",
             header.name,
@@ -239,6 +241,11 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
             exc,
             extra={"task_id": header.task_id, "key": header.name},
         )
+
+
+def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:
+    """End the claim of a message that was not sent. Nobody else can have one with its task id: twice does no harm."""
+    claim_store(eager=eager).settle(Holding(name=name, task_id=task_id, token=""), unsent=True)
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:

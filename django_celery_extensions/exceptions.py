@@ -52,3 +52,19 @@ class StoreUnavailable(CeleryError):
 
 class LeaseLost(CeleryError):
     """What was held can no longer be trusted: stop, or write only what a fence protects."""
+
+
+class HolderLimitConflict(CeleryError):
+    """A semaphore is asked for with another ``max_leases`` than those who hold it have given."""
+
+    def __init__(self, name: str, asked: int, current: int) -> None:
+        super().__init__(name, asked, current)
+        self.name = name
+        self.asked = asked
+        self.current = current
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} was asked for with max_leases={self.asked}, but is held with max_leases={self.current}; "
+            "give every user of a semaphore the same number, and change it while nobody holds it"
+        )

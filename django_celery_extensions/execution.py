@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils import uuid
 
-from django_celery_extensions.claims import Claim, heartbeat
+from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import add_header
 from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
+from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
     HEADER,
     TOKEN,
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 REACHED = "reached"
 #: How long the start and the end of a body wait for a store that can't be reached: seconds between the tries.
 STORE_PAUSES = (0.5, 1.5)
+#: Name of the message header that counts how often a message came back for its mutex.
+WAITS = "dce_waits"
 #: Seconds before a message that has to wait comes back: the first, doubled each time, and the longest.
 WAIT_FIRST, WAIT_LONGEST = 0.1, 5.0
 #: How often a second delivery of a message waits for the message that the first one sent instead (its retry).
@@ -93,7 +96,7 @@ class Execution:
             patient=self.header.follows == self.task_id and self.header.waits < PATIENCE,
         )
         answer: Answer
-        asked_at, answer = _patiently(lambda: claim_store(eager=self.eager).start(ask))
+        asked_at, answer = patiently(lambda: claim_store(eager=self.eager).start(ask))
         if answer.verdict is not Verdict.FREE:
             return answer
         self._marks[REACHED] = True
@@ -111,7 +114,7 @@ class Execution:
             return
         holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
         try:
-            _patiently(lambda: claim_store(eager=self.eager).settle(holding, window))
+            patiently(lambda: claim_store(eager=self.eager).settle(holding, window))
         except StoreUnavailable as exc:
             logger.warning(
                 "the claim of %s[%s] ends by itself within %s seconds: %s",
@@ -160,7 +163,7 @@ class Execution:
             return
         ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale, proof=self.token)
         try:
-            _patiently(lambda: claim_store(eager=self.eager).admit(ask))
+            patiently(lambda: claim_store(eager=self.eager).admit(ask))
         except StoreUnavailable as exc:
             logger.warning(
                 "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
@@ -172,15 +175,31 @@ class Execution:
         It takes over the result of the task that it ``follows``, if there is one by then.
         """
         if countdown is None:
-            countdown = min(WAIT_FIRST * 2**self.header.waits, WAIT_LONGEST)
+            countdown = growing(self.header.waits)
         header = replace(self.header, follows=follows, waits=self.header.waits + 1)
-        signature = self.task.signature_from_request(
-            self.request, countdown=countdown, retries=self.request.retries
-        )
-        options = dict(signature.options)
+        options = again(self.task, self.request, countdown)
         add_header(self.task, options, header)
-        self.task.send(signature.args, signature.kwargs, **options)
+        self.task.send(self.request.args, self.request.kwargs, **options)
         return self.skip(f"it waits {countdown:g} s: {why}")
+
+    def wait_queued(self, why: str, countdown: float) -> Ignore:
+        """The same for a message that keeps its claim: it stays queued, with all its time."""
+        if self.header.claimed:
+            ask = Ask(
+                name=self.header.name,
+                task_id=self.task_id,
+                claim=self.header.stale + countdown,
+                proof=self.token,
+            )
+            try:
+                claim_store(eager=self.eager).admit(ask)
+            except StoreUnavailable as exc:
+                logger.warning(
+                    "the claim of %s[%s] is not armed for its wait: %s", self.task.name, self.task_id, exc
+                )
+        if self.header.expires is not None:
+            self.request.expires = None  # ours, counted anew for this wait
+        return self.wait(why, follows=self.header.follows, countdown=countdown)
 
     def skip(self, why: str) -> Ignore:
         """Let this delivery go without running it; the state of the task is somebody else's to tell."""
@@ -201,7 +220,33 @@ class Execution:
         return self.skip(why)
 
 
-def _patiently(step: Callable[[], Any]) -> tuple[float, Any]:
+def come_back(task: DjangoTask, request: Context, why: str) -> Ignore:
+    """Let a message come back after a delay that grows each time; its claim, if it has one, stays queued."""
+    waits = vars(request).get(WAITS) or 0
+    countdown = growing(waits)
+    request.headers = {**(request.headers or {}), WAITS: waits + 1}
+    if task.policy.guarded:
+        return Execution(task, request).wait_queued(why, countdown)
+    task.send(request.args, request.kwargs, **again(task, request, countdown))
+    logger.info(
+        "task %s[%s] waits %g s: %s", task.name, request.id, countdown, why, extra={"task_id": request.id}
+    )
+    return Ignore(why)
+
+
+def again(task: DjangoTask, request: Context, countdown: float) -> dict[str, Any]:
+    """Return the options that send the message of a request once more; it costs no retry."""
+    signature = task.signature_from_request(request, countdown=countdown, retries=request.retries)
+    return dict(signature.options)
+
+
+def growing(waits: int) -> float:
+    """Return how many seconds a message waits that has waited so often before."""
+    longest: float = min(WAIT_FIRST * 2 ** min(waits, 30), WAIT_LONGEST)
+    return longest
+
+
+def patiently(step: Callable[[], Any]) -> tuple[float, Any]:
     """Take a step of the store, a few times if need be; returns when it was asked (monotonic) and its answer."""
     for pause in STORE_PAUSES:
         asked_at = time.monotonic()

@@ -41,15 +41,23 @@ def default_unique_key_generator(
     if wanted is not None:
         arguments = {name: arguments.get(name, arguments.get("*" + name)) for name in wanted}
     try:
-        # Through JSON and back before sorting: 10 and 9 sort as numbers, but as keys they become text.
-        text = json.dumps(json.loads(dumps(arguments)), sort_keys=True)
+        return f"{prefix}:{task.name}:{digest(arguments)}"
     except (TypeError, ValueError) as exc:
         msg = (
             f"{task.name}: no unique key can be made of {arguments!r} ({exc}); pass values that have a JSON form, "
             "name those that do in unique_keys, or give the task a unique_key_generator"
         )
         raise InvalidOption(msg) from exc
-    return f"{prefix}:{task.name}:{sha256(text.encode()).hexdigest()[:32]}"
+
+
+def digest(value: Any) -> str:
+    """Return 32 characters that are the same for the same value, before and after JSON.
+
+    Raises ``TypeError`` or ``ValueError`` for a value that has no JSON form.
+    """
+    # Through JSON and back before sorting: 10 and 9 sort as numbers, but as keys they become text.
+    text = json.dumps(json.loads(dumps(value)), sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +128,33 @@ def unique_name(task: Task[..., Any], prefix: str, args: Sequence[Any], kwargs: 
     if not isinstance(name, str) or not name:
         msg = f"{task.name}: its unique_key_generator returned {name!r}; it must return a string that is not empty"
         raise TaskConfigurationError(msg)
+    return _safe(name)
+
+
+def lease_name(kind: str, name: str, args: Sequence[Any]) -> str:
+    """Return the name of a ``kind`` (lock, semaphore, mutex) that is called ``name`` and refined by ``args``.
+
+    Raises :class:`InvalidOption` for a name that is no text, and for arguments that have no JSON form.
+    """
+    if not name or not isinstance(name, str):
+        msg = f"the name of a {kind} is {name!r}; give a string that is not empty"
+        raise InvalidOption(msg)
+    full = f"{kind}:{name}"
+    if args:
+        try:
+            full += f":{digest(list(args))}"
+        except (TypeError, ValueError) as exc:
+            msg = f"the {kind} {name} can't be refined by {args!r} ({exc}); pass values that have a JSON form"
+            raise InvalidOption(msg) from exc
+    return _safe(full)
+
+
+def lease_key(name: str, part: str) -> str:
+    """Return a key of a lease. The braces keep all keys of one in one Redis Cluster slot."""
+    return "dce:{" + name + "}:" + part
+
+
+def _safe(name: str) -> str:
     if _SAFE.fullmatch(name):
         return name
     readable = re.sub(r"[^!-z|~]+", "_", name)[:100]

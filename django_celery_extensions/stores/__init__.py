@@ -1,6 +1,8 @@
-"""Where claims and ignore windows are kept: the Django cache named by ``CACHE_NAME``."""
+"""Where claims, ignore windows and leases are kept: the Django cache named by ``CACHE_NAME``, or ZooKeeper."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from django.conf import settings as django_settings
 from django.core.cache import caches
@@ -12,11 +14,21 @@ from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import TaskConfigurationError
 from django_celery_extensions.stores.base import ClaimStore
 from django_celery_extensions.stores.cache import CacheClaimStore
-from django_celery_extensions.stores.redis import RedisClaimStore, is_redis
+from django_celery_extensions.stores.cache_leases import CacheLeaseStore
+from django_celery_extensions.stores.leases import LeaseStore
+from django_celery_extensions.stores.redis import RedisClaimStore
+from django_celery_extensions.stores.redis_client import is_redis
+from django_celery_extensions.stores.redis_leases import RedisLeaseStore
 
-__all__ = ["ClaimStore", "claim_store"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-_ATTRIBUTE = "_django_celery_extensions_store"
+    from django.core.cache import BaseCache
+
+    from django_celery_extensions.stores.base import Renewer
+
+__all__ = ["ClaimStore", "LeaseStore", "claim_store", "lease_store", "renewer"]
 
 
 def claim_store(*, eager: bool = False) -> ClaimStore:
@@ -25,6 +37,43 @@ def claim_store(*, eager: bool = False) -> ClaimStore:
     Raises :class:`TaskConfigurationError` for a cache that is not there, keeps nothing, or (unless tasks run
     where they are called: ``eager``) is not shared with the workers.
     """
+    store: ClaimStore = _store_of_cache("claims", RedisClaimStore, CacheClaimStore, eager=eager)
+    return store
+
+
+def lease_store(*, eager: bool = False) -> LeaseStore:
+    """Return the store of leases that ``LOCK_STORE`` names: the cache, or this process's ZooKeeper session.
+
+    Raises :class:`TaskConfigurationError` like :func:`claim_store`, and for an unknown store.
+    """
+    if settings.LOCK_STORE == "zookeeper":
+        return _zookeeper()
+    if settings.LOCK_STORE != "cache":
+        msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'"
+        raise TaskConfigurationError(msg)
+    store: LeaseStore = _store_of_cache("leases", RedisLeaseStore, CacheLeaseStore, eager=eager)
+    return store
+
+
+def renewer(place: str) -> Renewer:
+    """Return what renews all that is kept in a place (:attr:`Renewer.place`), for the thread that asks."""
+    return claim_store(eager=True) if place == "cache" else _zookeeper()
+
+
+def _zookeeper() -> LeaseStore:
+    # It needs kazoo, which only those have who use it.
+    from django_celery_extensions.stores.zookeeper import lease_store as zookeeper_store  # noqa: PLC0415
+
+    return zookeeper_store()
+
+
+def _store_of_cache(
+    what: str,
+    on_redis: Callable[[BaseCache], Any],
+    elsewhere: Callable[[BaseCache], Any],
+    *,
+    eager: bool,
+) -> Any:
     try:
         cache = caches[settings.CACHE_NAME]
     except InvalidCacheBackendError as exc:
@@ -33,26 +82,27 @@ def claim_store(*, eager: bool = False) -> ClaimStore:
             f"{', '.join(map(repr, django_settings.CACHES))} ({exc})"
         )
         raise TaskConfigurationError(msg) from exc
-    store: ClaimStore | None = vars(cache).get(_ATTRIBUTE)
+    attribute = f"_django_celery_extensions_{what}"
+    store = vars(cache).get(attribute)
     if store is None:
         if isinstance(cache, DummyCache):
             msg = (
-                f"the cache {settings.CACHE_NAME!r} is a DummyCache, which keeps no claims; name a real one in "
+                f"the cache {settings.CACHE_NAME!r} is a DummyCache, which keeps no {what}; name a real one in "
                 "DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
             )
             raise TaskConfigurationError(msg)
-        store = RedisClaimStore(cache) if is_redis(cache) else CacheClaimStore(cache)
-        setattr(cache, _ATTRIBUTE, store)
+        store = on_redis(cache) if is_redis(cache) else elsewhere(cache)
+        setattr(cache, attribute, store)
     if isinstance(cache, FileBasedCache) and not eager:
         msg = (
             f"the cache {settings.CACHE_NAME!r} is a FileBasedCache, whose add() looks and then writes: two callers "
-            "can both get a claim; name a Redis, Memcached or database cache in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
+            "can both get in; name a Redis, Memcached or database cache in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
         )
         raise TaskConfigurationError(msg)
     if not store.shared and not eager:
         msg = (
-            f"the cache {settings.CACHE_NAME!r} is a LocMemCache, which no other process sees; unique tasks and "
-            "ignore windows need a shared cache (Redis, Memcached, database) in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
+            f"the cache {settings.CACHE_NAME!r} is a LocMemCache, which no other process sees; unique tasks, "
+            "ignore windows and locks need a shared cache (Redis, Memcached, database) in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
         )
         raise TaskConfigurationError(msg)
     return store

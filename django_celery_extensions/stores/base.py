@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,24 @@ class Holding:
     by: str = ""
 
 
-class ClaimStore(ABC):
+class Renewer(ABC):
+    """A store as the heartbeat sees it."""
+
+    #: Part of a lease that is not trusted: clocks drift, and a check and the write after it take time.
+    margin: ClassVar[float] = 0.1
+    #: What is kept in one place is renewed together; a name that ``stores.renewer`` knows.
+    place: ClassVar[str] = "cache"
+
+    @abstractmethod
+    def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
+        """Let each holding last so many seconds from now; False where it is not its owner's any more.
+
+        Takes everything that is kept in the same place (the claims and the locks of one cache), in one round trip
+        where the store can.
+        """
+
+
+class ClaimStore(Renewer):
     """Claims and ignore windows, by the unique name of a call."""
 
     #: The steps are atomic: no other client can come between reading and writing.
@@ -117,10 +134,6 @@ class ClaimStore(ABC):
         unless it was that execution which gave it back to the queue.
         Returns whether the claim was still its own.
         """
-
-    @abstractmethod
-    def renew(self, holdings: Sequence[tuple[Holding, float]]) -> list[bool]:
-        """Let each claim last so many seconds from now; False where it is not its owner's any more."""
 
     @abstractmethod
     def open_window(self, name: str, task_id: str, window: float) -> None:

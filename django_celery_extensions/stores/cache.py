@@ -16,39 +16,30 @@ server failed (``retry_timeout``): a window or a claim is not seen in that secon
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import replace
-from math import ceil
 from typing import TYPE_CHECKING
-
-from django.core.cache.backends.locmem import LocMemCache
 
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores.base import Answer, Ask, ClaimStore, Holding, Verdict
+from django_celery_extensions.stores.cache_client import CacheStore, renew_in, translated_errors, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from django.core.cache import BaseCache
 
 #: How often a claim that is there for ``add`` and gone for ``get`` is believed to have just ended.
 _ATTEMPTS = 5
 
 
-class CacheClaimStore(ClaimStore):
+class CacheClaimStore(CacheStore, ClaimStore):
     """Claims and windows as values of any Django cache whose ``add`` is atomic."""
 
     atomic = False
 
-    def __init__(self, cache: BaseCache) -> None:
-        self._cache = cache
-        self.shared = not isinstance(cache, LocMemCache)  # type: ignore[misc]
-
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        with _translated_errors():
+        with translated_errors():
             opened_by = self._window(ask)
             if opened_by is not None:
                 return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
@@ -56,16 +47,16 @@ class CacheClaimStore(ClaimStore):
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
-        with _translated_errors():
+        with translated_errors():
             opened_by = self._window(ask)
             if opened_by is not None:
-                held = self._read(ask.name)
+                held = _read(self._cache, ask.name)
                 if held is not None and _owned(held, ask):
                     self._cache.delete(keys.claim_key(ask.name))
                 return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
             if ask.claim is None:
                 return Answer(verdict=Verdict.FREE)
-            held = self._read(ask.name)
+            held = _read(self._cache, ask.name)
             if held is None or not _owned(held, ask):
                 newer = self._cache.get(self._replaced_key(ask.name, ask.task_id))
                 if newer is not None:
@@ -84,8 +75,8 @@ class CacheClaimStore(ClaimStore):
         lost: bool = False,
     ) -> bool:
         """See :meth:`ClaimStore.settle`; a task that an unsent one replaced is not found here, and stays dropped."""
-        with _translated_errors():
-            held = self._read(holding.name)
+        with translated_errors():
+            held = _read(self._cache, holding.name)
             mine = (
                 held is not None
                 and held.task_id == holding.task_id
@@ -97,36 +88,31 @@ class CacheClaimStore(ClaimStore):
                 self._open_window(holding.name, holding.task_id, window)
             return mine
 
-    def renew(self, holdings: Sequence[tuple[Holding, float]]) -> list[bool]:
-        """See :meth:`ClaimStore.renew`."""
-        with _translated_errors():
-            return [self._renew(holding, lasts) for holding, lasts in holdings]
-
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""
-        with _translated_errors():
+        with translated_errors():
             self._open_window(name, task_id, window)
 
     def holding(self, name: str) -> Holding | None:
         """See :meth:`ClaimStore.holding`."""
-        with _translated_errors():
-            return self._read(name)
+        with translated_errors():
+            return _read(self._cache, name)
 
     def forget(self, name: str) -> None:
         """See :meth:`ClaimStore.forget`."""
-        with _translated_errors():
+        with translated_errors():
             self._cache.delete_many([keys.claim_key(name), self._window_key(name)])
 
     def _take(self, ask: Ask) -> Answer:
         if ask.claim is None:
             return Answer(verdict=Verdict.FREE)
         key = keys.claim_key(ask.name)
-        timeout = ceil(ask.claim)
+        timeout = whole(ask.claim)
         fence = time.time_ns() // 1000
         for _ in range(_ATTEMPTS):
             if self._cache.add(key, (ask.task_id, ask.token, fence, ask.proof), timeout):
                 return Answer(verdict=Verdict.FREE, fence=fence)
-            held = self._read(ask.name)
+            held = _read(self._cache, ask.name)
             if held is None:
                 continue
             if not _owned(held, ask) and not (ask.replace and not held.token):
@@ -138,26 +124,13 @@ class CacheClaimStore(ClaimStore):
             if replaced:
                 self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
                 self._cache.delete(self._replaced_key(ask.name, ask.task_id))
-            if self._put(key, (ask.task_id, ask.token, fence, ask.proof), timeout):
+            if self.put(key, (ask.task_id, ask.token, fence, ask.proof), ask.claim):
                 return Answer(
                     verdict=Verdict.FREE, task_id=replaced or (ask.token and ask.task_id), fence=fence
                 )
             ask = replace(ask, replace=False)  # somebody came between, and is the newer one
         msg = f"the cache {settings.CACHE_NAME!r} does not keep the claim of {ask.name}"
         raise StoreUnavailable(msg)
-
-    def _read(self, name: str) -> Holding | None:
-        value = self._cache.get(keys.claim_key(name))
-        if value is None:
-            return None
-        task_id, token, fence, by = value
-        return Holding(name=name, task_id=task_id, token=token, fence=fence, by=by)
-
-    def _renew(self, holding: Holding, lasts: float) -> bool:
-        held = self._read(holding.name)
-        if held is None or (held.task_id, held.token) != (holding.task_id, holding.token):
-            return False
-        return bool(self._cache.touch(keys.claim_key(holding.name), ceil(lasts)))
 
     def _window(self, ask: Ask) -> str | None:
         if not ask.window:
@@ -166,15 +139,9 @@ class CacheClaimStore(ClaimStore):
         return opened_by
 
     def _open_window(self, name: str, task_id: str, window: float) -> None:
-        if not self._put(self._window_key(name), task_id, ceil(window)):
+        if not self.put(self._window_key(name), task_id, window):
             msg = f"the cache {settings.CACHE_NAME!r} does not keep the ignore window of {name}"
             raise StoreUnavailable(msg)
-
-    def _put(self, key: str, value: object, timeout: int) -> bool:
-        # Read back: somebody may have come between, and Django's database cache swallows errors of writing.
-        self._cache.set(key, value, timeout)
-        kept: object = self._cache.get(key)
-        return kept == value
 
     def _replaced_key(self, name: str, task_id: str) -> str:
         return f"{keys.replaced_key(name)}:{task_id}"
@@ -189,12 +156,17 @@ def _owned(held: Holding, ask: Ask) -> bool:
     return held.task_id == ask.task_id and held.token in ("", ask.token, ask.proof)
 
 
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    try:
-        yield
-    except StoreUnavailable:
-        raise
-    except Exception as exc:  # every cache library has errors of its own
-        msg = f"the cache {settings.CACHE_NAME!r} can't be used: {exc!r}"
-        raise StoreUnavailable(msg) from exc
+def _read(cache: BaseCache, name: str) -> Holding | None:
+    value = cache.get(keys.claim_key(name))
+    if value is None:
+        return None
+    task_id, token, fence, by = value
+    return Holding(name=name, task_id=task_id, token=token, fence=fence, by=by)
+
+
+@renew_in.register(Holding)
+def _renew_claim(holding: Holding, cache: BaseCache, lasts: float) -> bool:
+    held = _read(cache, holding.name)
+    if held is None or (held.task_id, held.token) != (holding.task_id, holding.token):
+        return False
+    return bool(cache.touch(keys.claim_key(holding.name), whole(lasts)))

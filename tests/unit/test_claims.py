@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_celery_extensions import claims
+from django_celery_extensions import leases
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.exceptions import LeaseLost
 from django_celery_extensions.stores.base import Holding
@@ -13,7 +13,7 @@ from django_celery_extensions.stores.base import Holding
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(claims, "monotonic", lambda: now[0])
+    monkeypatch.setattr(leases, "monotonic", lambda: now[0])
     return now
 
 

@@ -1,0 +1,167 @@
+"""The way of a lease through this process: ask, wait, hold, give back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from celery.utils import uuid
+
+from django_celery_extensions.exceptions import (
+    HolderLimitConflict,
+    StoreUnavailable,
+    TaskConfigurationError,
+)
+from django_celery_extensions.heartbeat import heartbeat
+from django_celery_extensions.leases import Lease
+from django_celery_extensions.stores import lease_store
+from django_celery_extensions.stores.leases import LeaseAsk, LeaseHolding
+
+if TYPE_CHECKING:
+    from django_celery_extensions.stores.leases import Grant, LeaseStore
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until somebody who waits asks a store again that could not be reached.
+RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What somebody wants to hold, and how long they would wait for it."""
+
+    name: str
+    owner: str
+    #: Seconds that it outlives a dead process.
+    lasts: float
+    most: int = 1
+    #: Wait for it, ``timeout`` seconds at most (None: for ever).
+    blocking: bool = False
+    timeout: float | None = None
+    #: Also in a store that only this process sees.
+    alone: bool = False
+
+
+class HeldLease(Lease):
+    """A lock or a slot of a semaphore that this process holds; it is true.
+
+    ``fence`` is larger than that of every earlier holder: give it to whatever you write to, to be compared there.
+    """
+
+    holding: LeaseHolding
+
+    def __init__(self, wish: Wish, store: LeaseStore, grant: Grant, asked_at: float) -> None:
+        super().__init__(
+            grant.holding,
+            place=store.place,
+            margin=store.margin,
+            length=grant.lasts,
+            asked_at=asked_at,
+        )
+        #: Who holds it, for people who list holders.
+        self.owner = wish.owner
+
+    @property
+    def name(self) -> str:
+        """Full name of what is held."""
+        return self.holding.name
+
+
+def acquire(wish: Wish) -> HeldLease | None:
+    """Hold what is wished for from now on; None where others do, and the time for waiting is over.
+
+    Who waits bears a store that can't be reached for as long as the lease would last. Raises
+    :class:`StoreUnavailable`, and what :meth:`LeaseStore.take` raises.
+    """
+    store = lease_store(eager=wish.alone)
+    ask = LeaseAsk(
+        name=wish.name,
+        token=uuid(),
+        owner=wish.owner,
+        lasts=wish.lasts,
+        most=wish.most,
+        waits=wish.blocking,
+    )
+    try:
+        lease = _wait(wish, store, ask) if wish.blocking else _ask(wish, store, ask)
+        if lease is None and wish.blocking:
+            store.leave(ask)
+    except (HolderLimitConflict, TaskConfigurationError):
+        raise  # nothing was asked for
+    except BaseException:
+        heartbeat.owe(partial(_leave, ask))  # it may be held, or queued for, without our knowing
+        raise
+    if lease is not None:
+        heartbeat.keep(lease)
+    return lease
+
+
+def _ask(wish: Wish, store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
+    asked_at = monotonic()
+    grant = store.take(ask)
+    if grant.holding is None:
+        return None
+    lease = HeldLease(wish, store, grant, asked_at)
+    if lease.lost:
+        msg = (
+            f"the answer that gives {wish.name} came when that was over again: {monotonic() - asked_at:.1f} s"
+        )
+        raise StoreUnavailable(msg)
+    return lease
+
+
+def _wait(wish: Wish, store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
+    answered_at = monotonic()
+    deadline = inf if wish.timeout is None else answered_at + wish.timeout
+    while True:
+        try:
+            asked_at = monotonic()
+            grant = store.take(ask)
+            answered_at = monotonic()
+            if grant.holding is not None:
+                lease = HeldLease(wish, store, grant, asked_at)
+                if not lease.lost:
+                    return lease
+                continue  # the answer was late: asking again arms it anew
+            left = deadline - monotonic()
+            if left <= 0:
+                return None
+            store.wait(ask, min(grant.again_in, left))
+        except StoreUnavailable:
+            now = monotonic()
+            if now >= min(deadline, answered_at + wish.lasts):
+                raise
+            time.sleep(max(0.0, min(RETRY_SECONDS, deadline - now)))
+
+
+def give_back(lease: HeldLease) -> None:
+    """Hold it no more, and let the next one have it; never raises because of the store, which forgets it by itself."""
+    heartbeat.drop(lease)
+    pay = partial(_give_back, lease.holding)
+    try:
+        pay()
+    except StoreUnavailable as exc:
+        heartbeat.owe(pay)
+        logger.warning(
+            "%s stays until the store is back, or it ends by itself: %s", lease, exc, extra=lease.log_extra
+        )
+
+
+def this_process() -> str:
+    """Name this process for people who list holders."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _give_back(holding: LeaseHolding) -> None:
+    lease_store(eager=True).give_back(holding)
+
+
+def _leave(ask: LeaseAsk) -> None:
+    lease_store(eager=True).leave(ask)

@@ -1,0 +1,171 @@
+"""The heartbeat that keeps the leases of this process alive: its locks, and the claims of what it runs.
+
+One thread per process renews all of them together; it sleeps when there is nothing to renew and ends when that
+lasts. It also pays debts: what a store that did not answer may hold for us, and nobody wants any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from django_celery_extensions.exceptions import StoreUnavailable
+from django_celery_extensions.stores import renewer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from django_celery_extensions.leases import Lease
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks of a heartbeat that has nothing to renew, and how many of them before it ends.
+IDLE_SECONDS, IDLE_ROUNDS = 5.0, 12
+#: Seconds until a renewal that could not reach the store is tried again.
+RETRY_SECONDS = 1.0
+#: How often the store must answer before a debt is paid: a command that was in its buffer comes after the first.
+PAYMENTS = 2
+#: Debts that a process remembers; what is forgotten ends with its stale limit or its lease.
+MOST_OWED = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Debt:
+    """Something that may be in a store, or may yet appear there, and that nobody wants."""
+
+    #: Takes it away; may be called again after that; raises ``StoreUnavailable`` where it can't know.
+    pay: Callable[[], object]
+    #: Moment (monotonic) of the next try.
+    due: float
+    #: How often the store has answered.
+    paid: int = 0
+
+
+class Heartbeat:
+    """Renews all leases that this process holds."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        # Also in a forked child: it holds nothing of its parent's, and has no thread.
+        self._held: dict[int, Lease] = {}
+        self._wake = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._looks_at = 0.0
+        self._lost_stores: set[str] = set()
+        self._owed: deque[_Debt] = deque(maxlen=MOST_OWED)
+
+    def keep(self, lease: Lease) -> None:
+        """Renew this lease from now on."""
+        with self._wake:
+            self._held[id(lease)] = lease
+            self._ensure_thread(lease.renew_at)
+
+    def drop(self, lease: Lease) -> None:
+        """Renew this lease no more."""
+        with self._wake:
+            self._held.pop(id(lease), None)
+
+    def owe(self, pay: Callable[[], object]) -> None:
+        """Call ``pay`` as soon as its store can be reached.
+
+        A store that did not answer may have made what was asked for, or may make it yet: the command waits in a
+        buffer. So it is called again after it could be paid, and must do no harm then.
+        """
+        now = monotonic()
+        with self._wake:
+            self._owed.append(_Debt(pay=pay, due=now + RETRY_SECONDS))
+            self._ensure_thread(now + RETRY_SECONDS)
+
+    def _ensure_thread(self, looks_at: float) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._looks_at = looks_at
+            self._thread = threading.Thread(
+                target=self._run, name="django-celery-extensions-heartbeat", daemon=True
+            )
+            self._thread.start()
+        elif looks_at < self._looks_at:
+            self._wake.notify()
+
+    def _run(self) -> None:
+        idle_rounds = 0
+        while True:
+            with self._wake:
+                idle_rounds = 0 if self._held or self._owed else idle_rounds + 1
+                if idle_rounds > IDLE_ROUNDS:
+                    self._thread = None
+                    return
+                now = monotonic()
+                moments = [lease.renew_at for lease in self._held.values()] + [
+                    debt.due for debt in self._owed
+                ]
+                self._looks_at = min(moments, default=now + IDLE_SECONDS)
+                if self._looks_at > now:
+                    self._wake.wait(self._looks_at - now)
+                now = monotonic()
+                due: dict[str, list[Lease]] = {}
+                for lease in self._held.values():
+                    if lease.renew_at <= now:
+                        due.setdefault(lease.place, []).append(lease)
+                owed = [debt for debt in self._owed if debt.due <= now]
+            try:
+                for place, leases in due.items():
+                    self._renew(place, leases)
+                for debt in owed:
+                    self._pay(debt)
+            except Exception:
+                # Whatever it was, the other leases of this process have to be renewed.
+                logger.exception("the heartbeat failed; it goes on")
+                time.sleep(RETRY_SECONDS)
+
+    def _pay(self, debt: _Debt) -> None:
+        try:
+            debt.pay()
+        except StoreUnavailable:
+            paid = 0
+        else:
+            paid = debt.paid + 1
+        with self._wake:
+            if debt in self._owed:
+                self._owed.remove(debt)
+                if paid < PAYMENTS:
+                    self._owed.append(replace(debt, due=monotonic() + RETRY_SECONDS, paid=paid))
+
+    def _renew(self, place: str, due: Sequence[Lease]) -> None:
+        now = monotonic()
+        over = [lease for lease in due if lease.lasts(now) <= 0]
+        asked = [lease for lease in due if lease.lasts(now) > 0]
+        try:
+            wanted = [(lease.holding, lease.lasts(now)) for lease in asked]
+            kept = renewer(place).renew(wanted) if wanted else []
+        except StoreUnavailable as exc:
+            if place not in self._lost_stores:
+                logger.warning("%d leases of this process can't be renewed: %s", len(asked), exc)
+            self._lost_stores.add(place)
+            for lease in asked:
+                lease.retry_at(now + RETRY_SECONDS)
+            return
+        self._lost_stores.discard(place)
+        for lease, still in [*zip(asked, kept, strict=True), *((lease, False) for lease in over)]:
+            lease.renewal(now, kept=still)
+            if not still:
+                self._lose(lease)
+
+    def _lose(self, lease: Lease) -> None:
+        with self._wake:
+            dropped = self._held.pop(id(lease), None)
+        if dropped is None:
+            return  # given back while the store was asked
+        logger.warning("%s was lost while it was needed", lease, extra=lease.log_extra)
+
+
+#: The heartbeat of this process.
+heartbeat = Heartbeat()

@@ -1,0 +1,91 @@
+"""The mutex of a ``MutexTask``: taken before anything else of a run, also before its claim.
+
+So a message that has to come back keeps its place as the one queued task of its key (``unique_until="start"``): at
+most one runs, and one is queued.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celery.app.trace import task_has_custom
+from celery.exceptions import Reject
+
+from django_celery_extensions.acquisition import HeldLease, Wish, acquire, give_back, this_process
+from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
+from django_celery_extensions.execution import come_back, patiently
+from django_celery_extensions.invocation import request_in_canvas
+from django_celery_extensions.keys import call_arguments, check_argument_names, lease_name
+
+if TYPE_CHECKING:
+    from celery.app.task import Context
+
+    from django_celery_extensions.locks import MutexTask
+
+#: Name in a request of the mutex that its run holds.
+MUTEX = "dce_mutex"
+
+
+def put_mutex(cls: type[MutexTask]) -> None:
+    """Put the mutex around the body of a task, on the task's own class (see ``guard.guard``)."""
+    inherited = cls.__call__
+    if getattr(inherited, "alone", False):
+        return
+    custom = task_has_custom(object.__new__(cls), "__call__")
+
+    def __call__(self: MutexTask, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        request: Any = self.request_stack.top
+        if request is None or request.called_directly or MUTEX in vars(request):
+            return inherited(self, *args, **kwargs)  # a plain call, also of itself from its own body
+        lease = enter(self, request, args, kwargs)
+        setattr(request, MUTEX, lease)
+        try:
+            return inherited(self, *args, **kwargs) if custom else self.run(*args, **kwargs)
+        finally:
+            give_back(lease)
+
+    __call__.alone = True  # type: ignore[attr-defined]
+    cls.__call__ = __call__  # type: ignore[method-assign, assignment]
+
+
+def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLease:
+    """Take the mutex for a run; raises what its message comes to where that can't be."""
+    wish = Wish(
+        name=mutex_name(task, args, kwargs),
+        owner=f"{request.id} {request.hostname or this_process()}",
+        lasts=task.policy.lease,
+        alone=bool(request.is_eager),
+    )
+    # Rejected, a run that others depend on would leave them hanging.
+    later = (task.mutex_requeue or request_in_canvas(request)) and not request.is_eager
+    try:
+        _, lease = patiently(partial(acquire, wish))
+    except StoreUnavailable as exc:
+        if not later:
+            raise
+        raise come_back(task, request, str(exc)) from exc
+    if lease is not None:
+        held: HeldLease = lease
+        return held
+    why = f"{wish.name} is held"
+    if later:
+        raise come_back(task, request, why)
+    raise Reject(why, requeue=False)
+
+
+def mutex_name(task: MutexTask, args: Any, kwargs: Any) -> str:
+    """Return the full name of the mutex of a call."""
+    values = []
+    if task.mutex_keys:
+        arguments = call_arguments(task, args, kwargs)
+        values = [arguments.get(name, arguments.get("*" + name)) for name in task.mutex_keys]
+    return lease_name("mutex", str(task.name), values)
+
+
+def check_mutex(task: MutexTask) -> None:
+    """Raise :class:`TaskConfigurationError` for options that can't be."""
+    check_argument_names(task, "mutex_keys", task.mutex_keys)
+    if task.mutex_requeue not in (False, True):
+        msg = f"{task.name}: mutex_requeue is {task.mutex_requeue!r}; it can be False, True"
+        raise TaskConfigurationError(msg)

@@ -1,0 +1,127 @@
+"""What all stores on Redis share: the cache's own client, scripts, errors, and the renewal of everything at once."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import singledispatch
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache.backends.redis import RedisCache
+
+from django_celery_extensions.config import settings
+from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
+from django_celery_extensions.stores.base import Renewer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from django.core.cache import BaseCache
+
+_THIRD_PARTY = ("django_redis.", "django_valkey.")
+
+
+def is_redis(cache: BaseCache) -> bool:
+    """Tell whether a Django cache keeps its data in Redis or Valkey."""
+    return isinstance(cache, RedisCache) or any(
+        base.__module__.startswith(_THIRD_PARTY) for base in type(cache).__mro__
+    )
+
+
+def client_of(cache: Any) -> Any:
+    """Return the client of a Redis cache that writes go to, on the cache's own connection pool."""
+    if isinstance(cache, RedisCache):
+        return cache._cache.get_client(None, write=True)  # noqa: SLF001 - Django has no public way
+    try:
+        return cache.client.get_client(write=True)
+    except NotImplementedError as exc:
+        msg = (
+            f"{type(cache.client).__name__} spreads its keys over servers that know nothing of each other; "
+            "point DJANGO_CELERY_EXTENSIONS_CACHE_NAME at a cache with one server, Sentinel or Cluster"
+        )
+        raise TaskConfigurationError(msg) from exc
+
+
+class Script:
+    """A Lua script beside this module, sent by its hash and in full only to a server that lacks it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: Any, keys: Sequence[str], args: Sequence[object]) -> Any:
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except Exception as exc:
+            if type(exc).__name__ != "NoScriptError":  # redis-py's or valkey-py's
+                raise
+        return client.eval(self.text, len(keys), *keys, *args)
+
+
+@singledispatch
+def renewal(
+    holding: Any,
+    make_key: Callable[[str], str],  # noqa: ARG001 - for the implementations
+    lasts: float,  # noqa: ARG001 - likewise
+) -> tuple[Script, Sequence[str], Sequence[object]]:
+    """Return what lets a holding last ``lasts`` seconds from now: script, keys, arguments; it answers 1 or 0."""
+    msg = f"nobody knows how to renew {holding!r}"
+    raise TypeError(msg)
+
+
+class RedisStore(Renewer):
+    """A store in the Redis behind a Django cache."""
+
+    shared = True
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+        self._client = client_of(cache)
+
+    def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
+        """See :meth:`Renewer.renew`; all in one pipeline."""
+        with translated_errors(), self._client.pipeline(transaction=False) as pipe:
+            for holding, lasts in holdings:
+                script, keys, args = renewal(holding, self.key, lasts)
+                # In full: a pipeline can't answer a missing script, and renewals are rare.
+                pipe.eval(script.text, len(keys), *keys, *args)
+            return [bool(kept) for kept in pipe.execute()]
+
+    def key(self, key: str) -> str:
+        """Return the key as Redis knows it: with the cache's prefix and version."""
+        return str(self._cache.make_key(key))
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise :class:`StoreUnavailable` from the errors of the client library."""
+    try:
+        yield
+    except Exception as exc:
+        if not is_client_error(exc):
+            raise
+        msg = f"the Redis behind the cache {settings.CACHE_NAME!r} can't be used: {exc!r}"
+        raise StoreUnavailable(msg) from exc
+
+
+def is_client_error(exc: Exception) -> bool:
+    """Tell whether an error says that Redis could not be used."""
+    # By name: the cache's library may be redis-py or valkey-py, and neither is a dependency.
+    names = {base.__name__ for base in type(exc).__mro__}
+    return bool(names & {"RedisError", "ValkeyError", "OSError"})
+
+
+def text(value: bytes | str) -> str:
+    """Return what a client answered as text, whether or not it decodes responses."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def ms(duration: float | None) -> int | str:
+    """Return seconds as a script takes them: whole milliseconds, empty for none."""
+    return "" if duration is None else max(1, round(duration * 1000))
+
+
+def flag(value: bool) -> str:
+    """Return a truth value as a script takes it."""
+    return "1" if value else ""

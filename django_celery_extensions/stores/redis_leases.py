@@ -1,0 +1,134 @@
+"""Leases on Redis: one script, one round trip, to take and to give back.
+
+The holders of a name are a sorted set by the end of each one's lease, so that a dead holder's slot is free when its
+own lease ends, whatever its neighbours do. Who waits is queued in another one and blocks on a list of its own, where
+whoever gives back rings for those who are next; they then ask again, so that what they get counts from their own
+asking. Fences are the last one + 1, or the server's clock in microseconds where that is more: they grow also on a
+server that lost its data. All keys of a name carry the same hash tag.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django_celery_extensions import keys
+from django_celery_extensions.exceptions import HolderLimitConflict
+from django_celery_extensions.stores.leases import (
+    PATIENCE,
+    POLL,
+    Grant,
+    Holder,
+    LeaseAsk,
+    LeaseHolding,
+    LeaseStore,
+)
+from django_celery_extensions.stores.redis_client import (
+    RedisStore,
+    Script,
+    flag,
+    is_client_error,
+    ms,
+    renewal,
+    text,
+    translated_errors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_TAKE, _END, _RENEW = map(Script, ("lease_take", "lease_end", "lease_renew"))
+#: Seconds that a wake-up waits for somebody who is not listening right now.
+_BELL = 10.0
+
+
+class RedisLeaseStore(RedisStore, LeaseStore):
+    """Leases in the Redis behind a Django cache."""
+
+    counts = True
+
+    def take(self, ask: LeaseAsk) -> Grant:
+        """See :meth:`LeaseStore.take`."""
+        args = (ask.token, ms(ask.lasts), ask.most, ask.owner, ms(PATIENCE if ask.waits else None))
+        with translated_errors():
+            verdict, number = map(text, _TAKE(self._client, _keys(ask.name, self.key), args))
+        if verdict == "most":
+            raise HolderLimitConflict(ask.name, ask.most, int(number))
+        if verdict == "held":
+            return Grant(holding=None, again_in=min(POLL, int(number) / 1000) if number else POLL)
+        holding = LeaseHolding(name=ask.name, token=ask.token, fence=int(number), most=ask.most)
+        return Grant(holding=holding, lasts=ask.lasts)
+
+    def wait(self, ask: LeaseAsk, at_most: float) -> None:
+        """See :meth:`LeaseStore.wait`."""
+        try:
+            self._client.blpop([self._bell(ask.name) + ask.token], timeout=max(0.001, self._bounded(at_most)))
+        except Exception as exc:
+            # The connection's own timeout was shorter: asking again will tell whether the store is there.
+            if not (is_client_error(exc) and "Timeout" in type(exc).__name__):
+                with translated_errors():
+                    raise
+
+    def leave(self, ask: LeaseAsk) -> None:
+        """See :meth:`LeaseStore.leave`."""
+        self._end(ask.name, ask.token, queued=True)
+
+    def give_back(self, holding: LeaseHolding) -> bool:
+        """See :meth:`LeaseStore.give_back`."""
+        return self._end(holding.name, holding.token)
+
+    def evict(self, holder: Holder) -> bool:
+        """See :meth:`LeaseStore.evict`."""
+        return self._end(holder.name, holder.token)
+
+    def holders(self, name: str) -> Sequence[Holder]:
+        """See :meth:`LeaseStore.holders`."""
+        held_key, about_key, *_ = _keys(name, self.key)
+        with translated_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(held_key, 0, -1, withscores=True)
+            pipe.hgetall(about_key)
+            (second, microsecond), ends, about = pipe.execute()
+        now = second + microsecond / 1e6
+        described = {text(token): text(words) for token, words in about.items()}
+        found = []
+        for raw_token, ends_at in ends:
+            token = text(raw_token)
+            if token in described and ends_at / 1000 > now:
+                fence, since, owner = described[token].split(" ", 2)
+                left = ends_at / 1000 - now
+                found.append(
+                    Holder(
+                        name=name,
+                        owner=owner,
+                        token=token,
+                        fence=int(fence),
+                        since=int(since) / 1e6,
+                        expires_in=left,
+                    )
+                )
+        return sorted(found, key=lambda holder: holder.fence)
+
+    def _end(self, name: str, token: str, *, queued: bool = False) -> bool:
+        keys_ = [*_keys(name, self.key), self._bell(name)]
+        with translated_errors():
+            return bool(_END(self._client, keys_, (token, ms(_BELL), flag(queued))))
+
+    def _bell(self, name: str) -> str:
+        return self.key(keys.lease_key(name, "bell:"))
+
+    def _bounded(self, at_most: float) -> float:
+        # A client gives up an answer that takes longer than its socket_timeout.
+        pool = getattr(self._client, "connection_pool", None)
+        socket_timeout = None if pool is None else pool.connection_kwargs.get("socket_timeout")
+        return at_most if socket_timeout is None else min(at_most, socket_timeout / 2)
+
+
+def _keys(name: str, make_key: Callable[[str], str]) -> list[str]:
+    return [make_key(keys.lease_key(name, part)) for part in ("holders", "about", "queue", "alive")]
+
+
+@renewal.register(LeaseHolding)
+def _renewal_of_lease(
+    holding: LeaseHolding, make_key: Callable[[str], str], lasts: float
+) -> tuple[Script, Sequence[str], Sequence[Any]]:
+    return _RENEW, _keys(holding.name, make_key)[:2], [holding.token, ms(lasts)]
