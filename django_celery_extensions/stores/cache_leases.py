@@ -48,18 +48,18 @@ class CacheLeaseStore(CacheStore, LeaseStore):
                 since = time.time()
                 value = (ask.token, since, ask.owner, 0)
                 if self._cache.add(key, value, whole(ask.lasts)):
-                    return self._taken(ask, since)
+                    return self._taken(ask, since, 0)
                 held = self._cache.get(key)
                 if held is not None:
-                    return self._taken(ask, held[1]) if held[0] == ask.token else Grant(holding=None)
+                    return self._taken(ask, held[1], held[3]) if held[0] == ask.token else Grant(holding=None)
         msg = f"the cache {settings.CACHE_NAME!r} does not keep {ask.name}"
         raise StoreUnavailable(msg)
 
-    def _taken(self, ask: LeaseAsk, since: float) -> Grant:
+    def _taken(self, ask: LeaseAsk, since: float, fence: int) -> Grant:
         # Nobody else writes the fence while this token holds the name.
         last_key = keys.lease_key(ask.name, "fence")
-        last = self._cache.get(last_key) or 0
-        fence = max(last + 1, time.time_ns() // 1000)
+        if not fence:
+            fence = max((self._cache.get(last_key) or 0) + 1, time.time_ns() // 1000)
         if not self.put(last_key, fence, ask.lasts + _KEPT) or not self.put(
             _key(ask.name), (ask.token, since, ask.owner, fence), ask.lasts
         ):

@@ -84,8 +84,9 @@ class RedisStore(Renewer):
         with translated_errors(), self._client.pipeline(transaction=False) as pipe:
             for holding, lasts in holdings:
                 script, keys, args = renewal(holding, self.key, lasts)
-                # In full: a pipeline can't answer a missing script, and renewals are rare.
-                pipe.eval(script.text, len(keys), *keys, *args)
+                # In full: a pipeline can't answer a missing script, and renewals are rare. By its name: the pipeline
+                # of a cluster has no eval().
+                pipe.execute_command("EVAL", script.text, len(keys), *keys, *args)
             return [bool(kept) for kept in pipe.execute()]
 
     def key(self, key: str) -> str:

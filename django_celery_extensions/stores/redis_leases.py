@@ -36,7 +36,7 @@ from django_celery_extensions.stores.redis_client import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_TAKE, _END, _RENEW = map(Script, ("lease_take", "lease_end", "lease_renew"))
+_TAKE, _END, _RENEW, _HOLDERS = map(Script, ("lease_take", "lease_end", "lease_renew", "lease_holders"))
 #: Seconds that a wake-up waits for somebody who is not listening right now.
 _BELL = 10.0
 
@@ -82,31 +82,11 @@ class RedisLeaseStore(RedisStore, LeaseStore):
 
     def holders(self, name: str) -> Sequence[Holder]:
         """See :meth:`LeaseStore.holders`."""
-        held_key, about_key, *_ = _keys(name, self.key)
-        with translated_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zrange(held_key, 0, -1, withscores=True)
-            pipe.hgetall(about_key)
-            (second, microsecond), ends, about = pipe.execute()
-        now = second + microsecond / 1e6
-        described = {text(token): text(words) for token, words in about.items()}
-        found = []
-        for raw_token, ends_at in ends:
-            token = text(raw_token)
-            if token in described and ends_at / 1000 > now:
-                fence, since, owner = described[token].split(" ", 2)
-                left = ends_at / 1000 - now
-                found.append(
-                    Holder(
-                        name=name,
-                        owner=owner,
-                        token=token,
-                        fence=int(fence),
-                        since=int(since) / 1e6,
-                        expires_in=left,
-                    )
-                )
-        return sorted(found, key=lambda holder: holder.fence)
+        with translated_errors():
+            described = _HOLDERS(self._client, _keys(name, self.key)[:2], ())
+        return sorted(
+            (_holder(name, *map(text, words)) for words in described), key=lambda holder: holder.fence
+        )
 
     def _end(self, name: str, token: str, *, queued: bool = False) -> bool:
         keys_ = [*_keys(name, self.key), self._bell(name)]
@@ -121,6 +101,18 @@ class RedisLeaseStore(RedisStore, LeaseStore):
         pool = getattr(self._client, "connection_pool", None)
         socket_timeout = None if pool is None else pool.connection_kwargs.get("socket_timeout")
         return at_most if socket_timeout is None else min(at_most, socket_timeout / 2)
+
+
+def _holder(name: str, token: str, ms_left: str, words: str) -> Holder:
+    fence, since, owner = words.split(" ", 2)
+    return Holder(
+        name=name,
+        owner=owner,
+        token=token,
+        fence=int(fence),
+        since=int(since) / 1e6,
+        expires_in=int(ms_left) / 1000,
+    )
 
 
 def _keys(name: str, make_key: Callable[[str], str]) -> list[str]:

@@ -1,0 +1,86 @@
+"""Every store of leases that the contract suite runs against, with its real server."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.core.cache import caches
+from django.db import connections
+
+from django_celery_extensions.stores import lease_store
+from tests.unit.stores import OTHERS, REDIS, opened, use_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+    from pytest_django.fixtures import SettingsWrapper
+
+    from django_celery_extensions.stores.leases import LeaseStore
+
+CLUSTER, ZOOKEEPER = "redis cluster", "zookeeper"
+ALL = (*REDIS, CLUSTER, *OTHERS, ZOOKEEPER)
+#: Several may hold a name there; and who waits is served in order, and woken.
+COUNTING = QUEUEING = (*REDIS, CLUSTER, "fakeredis", ZOOKEEPER)
+#: A lease that is not renewed ends there by itself; elsewhere it ends with its session.
+ENDING = tuple(name for name in ALL if name != ZOOKEEPER)
+
+
+@dataclass(kw_only=True)
+class LeaseBackend:
+    """A store, and what the suite has to know about it."""
+
+    name: str
+    store: LeaseStore
+    #: Seconds of the shortest lease that it can give, and how much longer one may stand.
+    shortest: float
+    late: float
+
+    @contextlib.contextmanager
+    def of_this_thread(self) -> Iterator[LeaseStore]:
+        """Yield the store as a thread gets it, and close what the thread opened."""
+        try:
+            yield lease_store(eager=True)
+        finally:
+            caches.close_all()
+            if self.name == "database":
+                connections.close_all()
+
+
+@contextlib.contextmanager
+def opened_leases(
+    name: str, request: pytest.FixtureRequest, settings: SettingsWrapper
+) -> Iterator[LeaseBackend]:
+    """Open the store of that name, empty."""
+    with contextlib.ExitStack() as stack:
+        if name == ZOOKEEPER:
+            request.getfixturevalue("zookeeper_store")
+            yield LeaseBackend(name=name, store=lease_store(), shortest=1.0, late=1.0)
+            return
+        if name == CLUSTER:
+            use_cluster(request, settings)
+        else:
+            stack.enter_context(opened(name, request, settings))
+        exact = name in (*REDIS, CLUSTER, "fakeredis")
+        yield LeaseBackend(
+            name=name,
+            store=lease_store(eager=True),
+            shortest=0.1 if exact else 1.0,
+            late=0.5 if exact else 2.5,
+        )
+
+
+def use_cluster(request: pytest.FixtureRequest, settings: SettingsWrapper) -> None:
+    """Point the cache of claims and leases at a Redis Cluster, as docs/redis.md says."""
+    cluster = request.getfixturevalue("redis_cluster")
+    cluster.flush()
+    use_cache(
+        settings,
+        {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": cluster.url,
+            "OPTIONS": {"CONNECTION_FACTORY": "tests.project.cluster.ClusterFactory"},
+        },
+    )
