@@ -8,21 +8,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
 from tests.live import Live, keep_configuration, point_app_at
 from tests.processes import ROOT
 from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
+from tests.servers_redis import RedisClusterServers
+from tests.servers_zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 from tests.workers import Pool, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import redis as redis_py
     from pytest_django.fixtures import SettingsWrapper
+
+    from django_celery_extensions.stores.leases import LeaseStore
+
+T = TypeVar("T")
 
 
 class MakeServer(Protocol):
@@ -39,8 +45,13 @@ class MakeWorker(Protocol):
 
 def start(server_class: type[Server], *arguments: str) -> Any:
     """Start a server, or skip the test (fail it in CI) where the program is missing."""
+    return unless_missing(lambda: server_class(*arguments).start())
+
+
+def unless_missing(make: Callable[[], T]) -> T:
+    """Make something of servers, or skip the test (fail it in CI) where a program is missing."""
     try:
-        return server_class(*arguments).start()
+        return make()
     except ServerMissing as exc:
         if os.environ.get("CI") == "true":
             pytest.fail(str(exc))
@@ -70,10 +81,62 @@ def store_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisClusterServers]:
+    """A Redis Cluster of the session: three masters, real processes."""
+    with unless_missing(RedisClusterServers) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def memcached_server() -> Iterator[MemcachedServer]:
     """A real memcached of the session."""
     with start(MemcachedServer) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper_server() -> Iterator[ZooKeeperServer]:
+    """A ZooKeeper server of the session. Don't kill it, use `make_server(ZooKeeperServer)`."""
+    with start(ZooKeeperServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper_members() -> Iterator[ZooKeeperEnsemble]:
+    """Where `zookeeper_ensemble` keeps its servers between tests."""
+    with unless_missing(ZooKeeperEnsemble) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def zookeeper_ensemble(zookeeper_members: ZooKeeperEnsemble) -> Iterator[ZooKeeperEnsemble]:
+    """Three ZooKeeper servers that a test may kill, freeze and restart: all serve again for the next one."""
+    zookeeper_members.heal()
+    yield zookeeper_members
+    zookeeper_members.heal()
+
+
+@pytest.fixture
+def use_zookeeper(settings: SettingsWrapper) -> Iterator[Callable[[str], None]]:
+    """Points locks at ZooKeeper servers (their hosts), for a session of this test's own."""
+    from django_celery_extensions.stores import zookeeper_session
+
+    def use(hosts: str) -> None:
+        zookeeper_session.close()
+        settings.CELERY_ZOOKEEPER_HOSTS = hosts
+        settings.DJANGO_CELERY_EXTENSIONS_LOCK_STORE = "zookeeper"
+
+    yield use
+    zookeeper_session.close()
+
+
+@pytest.fixture
+def zookeeper_store(zookeeper_server: ZooKeeperServer, use_zookeeper: Callable[[str], None]) -> LeaseStore:
+    """The store of leases on `zookeeper_server`, where nobody holds anything."""
+    from django_celery_extensions.stores import lease_store
+
+    use_zookeeper(zookeeper_server.url)
+    return lease_store()
 
 
 @pytest.fixture
