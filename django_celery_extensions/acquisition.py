@@ -6,25 +6,35 @@ import logging
 import os
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from celery.utils import uuid
 
+from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import (
     HolderLimitConflict,
+    InvalidOption,
     StoreUnavailable,
     TaskConfigurationError,
 )
 from django_celery_extensions.heartbeat import heartbeat
+from django_celery_extensions.keys import lease_name
 from django_celery_extensions.leases import Lease
 from django_celery_extensions.stores import lease_store
 from django_celery_extensions.stores.leases import LeaseAsk, LeaseHolding
+from django_celery_extensions.timing import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import timedelta
+
+    from celery.app.task import Context
+
     from django_celery_extensions.stores.leases import Grant, LeaseStore
 
 logger = logging.getLogger(__name__)
@@ -47,6 +57,51 @@ class Wish:
     timeout: float | None = None
     #: Also in a store that only this process sees.
     alone: bool = False
+
+
+def make_wish(
+    kind: str,
+    name: str,
+    args: Sequence[Any],
+    *,
+    max_leases: int = 1,
+    blocking: bool = False,
+    timeout: float | None = None,
+    identifier: str | None = None,
+    lease_timeout: float | timedelta | None = None,
+    alone: bool = False,
+) -> Wish:
+    """Return the wish for the ``kind`` (lock, semaphore, mutex) ``name``, refined by ``args``.
+
+    Raises :class:`InvalidOption` for options that can't be, or that don't go together.
+    """
+    full_name = lease_name(kind, name, args)
+    if type(max_leases) is not int or max_leases < 1:
+        msg = f"{full_name}: max_leases is {max_leases!r}; give a whole number, 1 or more"
+        raise InvalidOption(msg)
+    if timeout is not None:
+        if not blocking:
+            msg = f"{full_name}: timeout is how long to wait, and nobody waits without blocking=True"
+            raise InvalidOption(msg)
+        if type(timeout) not in (int, float) or not timeout >= 0:
+            msg = f"{full_name}: timeout is {timeout!r}; give a number of seconds, 0 or more, or None to wait for ever"
+            raise InvalidOption(msg)
+    if identifier is not None and not (identifier and isinstance(identifier, str)):
+        msg = f"{full_name}: identifier is {identifier!r}; give a string that is not empty"
+        raise InvalidOption(msg)
+    if lease_timeout is None:
+        lasts = seconds(settings.LOCK_TIMEOUT, "DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT")
+    else:
+        lasts = seconds(lease_timeout, "lease_timeout")
+    return Wish(
+        name=full_name,
+        owner=this_process() if identifier is None else identifier,
+        lasts=lasts,
+        most=max_leases,
+        blocking=blocking,
+        timeout=timeout,
+        alone=alone,
+    )
 
 
 class HeldLease(Lease):
@@ -141,6 +196,18 @@ def _wait(wish: Wish, store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
             time.sleep(max(0.0, min(RETRY_SECONDS, deadline - now)))
 
 
+@contextmanager
+def held(lease: HeldLease | None) -> Iterator[HeldLease | Literal[False]]:
+    """Yield a lease and give it back at the end of the block; yield False where there is none."""
+    if lease is None:
+        yield False
+        return
+    try:
+        yield lease
+    finally:
+        give_back(lease)
+
+
 def give_back(lease: HeldLease) -> None:
     """Hold it no more, and let the next one have it; never raises because of the store, which forgets it by itself."""
     heartbeat.drop(lease)
@@ -157,6 +224,11 @@ def give_back(lease: HeldLease) -> None:
 def this_process() -> str:
     """Name this process for people who list holders."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_of(request: Context) -> str:
+    """Name the run of a task for them: its id and its worker; a plain call has neither."""
+    return f"{request.id} {request.hostname or this_process()}" if request.id else this_process()
 
 
 def _give_back(holding: LeaseHolding) -> None:

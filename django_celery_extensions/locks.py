@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from celery.app.task import Task
 
-from django_celery_extensions.acquisition import HeldLease, Wish, acquire, give_back, this_process
-from django_celery_extensions.config import settings
+from django_celery_extensions.acquisition import HeldLease, Wish, acquire, held, make_wish, run_of
 from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.keys import lease_name
 from django_celery_extensions.mutex import MUTEX, check_mutex, put_mutex
@@ -29,7 +28,6 @@ from django_celery_extensions.options import is_call_option
 from django_celery_extensions.stores import lease_store
 from django_celery_extensions.stores.leases import Holder
 from django_celery_extensions.task import DjangoTask
-from django_celery_extensions.timing import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,8 +56,16 @@ def lock(
 
     Raises ``StoreUnavailable``, ``InvalidOption`` for options that don't go together.
     """
-    wish = _wish("lock", name, args, 1, blocking, timeout, identifier, lease_timeout)
-    with _held(acquire(wish)) as lease:
+    wish = make_wish(
+        "lock",
+        name,
+        args,
+        blocking=blocking,
+        timeout=timeout,
+        identifier=identifier,
+        lease_timeout=lease_timeout,
+    )
+    with held(acquire(wish)) as lease:
         yield lease
 
 
@@ -77,8 +83,17 @@ def semaphore(
 
     Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
     """
-    wish = _wish("semaphore", name, args, max_leases, blocking, timeout, identifier, lease_timeout)
-    with _held(acquire(wish)) as lease:
+    wish = make_wish(
+        "semaphore",
+        name,
+        args,
+        max_leases=max_leases,
+        blocking=blocking,
+        timeout=timeout,
+        identifier=identifier,
+        lease_timeout=lease_timeout,
+    )
+    with held(acquire(wish)) as lease:
         yield lease
 
 
@@ -128,8 +143,8 @@ class LockTask(DjangoTask):
         Raises ``StoreUnavailable`` (with ``retry``: retries the task), ``InvalidOption`` for options that don't go
         together, ``TaskConfigurationError`` outside of a run of the task.
         """
-        wish = self._wish("lock", args, 1, blocking, timeout, retry, identifier, retry_options)
-        with self._held(wish, retry, retry_options) as lease:
+        options = {"blocking": blocking, "timeout": timeout, "identifier": identifier}
+        with self._hold("lock", args, options, retry, retry_options) as lease:
             yield lease
 
     @contextmanager
@@ -147,45 +162,26 @@ class LockTask(DjangoTask):
 
         Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
         """
-        wish = self._wish("semaphore", args, max_leases, blocking, timeout, retry, identifier, retry_options)
-        with self._held(wish, retry, retry_options) as lease:
+        options = {
+            "max_leases": max_leases,
+            "blocking": blocking,
+            "timeout": timeout,
+            "identifier": identifier,
+        }
+        with self._hold("semaphore", args, options, retry, retry_options) as lease:
             yield lease
 
-    def _wish(
+    @contextmanager
+    def _hold(
         self,
         kind: str,
         args: Sequence[Any],
-        most: int,
-        blocking: bool,
-        timeout: float | None,
+        options: dict[str, Any],
         retry: bool,
-        identifier: str | None,
         retry_options: dict[str, Any],
-    ) -> Wish:
-        request: Any = self.request_stack.top
-        if request is None:
-            msg = (
-                f"{self.name}.{kind}() was called outside of a run of the task; "
-                f"use django_celery_extensions.locks.{kind}({self.name!r}, …) there"
-            )
-            raise TaskConfigurationError(msg)
-        if retry_options and not (retry or blocking):
-            msg = f"{self.name}: {', '.join(retry_options)} of {kind}() are options of a retry; give retry=True too"
-            raise InvalidOption(msg)
-        for option in retry_options:
-            if option not in _RETRY_OPTIONS and not is_call_option(option):
-                msg = f"{self.name}: {kind}() has no option {option!r}, and neither has a retry"
-                raise InvalidOption(msg)
-        if identifier is None and request.id is not None:
-            identifier = f"{request.id} {request.hostname or this_process()}"
-        return _wish(
-            kind, self.name, args, most, blocking, timeout, identifier, self.policy.lease, request.is_eager
-        )
-
-    @contextmanager
-    def _held(
-        self, wish: Wish, retry: bool, retry_options: dict[str, Any]
     ) -> Iterator[HeldLease | Literal[False]]:
+        wish = self._wish(kind, args, options)
+        self._check_retry(kind, retry or wish.blocking, retry_options)
         retry = retry and not wish.blocking
         try:
             lease = acquire(wish)
@@ -195,8 +191,30 @@ class LockTask(DjangoTask):
             raise self.retry(**{"exc": exc, **retry_options}) from exc
         if lease is None and retry:
             raise self.retry(**retry_options)
-        with _held(lease) as held:
-            yield held
+        with held(lease) as yielded:
+            yield yielded
+
+    def _wish(self, kind: str, args: Sequence[Any], options: dict[str, Any]) -> Wish:
+        request: Any = self.request_stack.top
+        if request is None:
+            msg = (
+                f"{self.name}.{kind}() was called outside of a run of the task; "
+                f"use django_celery_extensions.locks.{kind}({self.name!r}, …) there"
+            )
+            raise TaskConfigurationError(msg)
+        if options["identifier"] is None:
+            options["identifier"] = run_of(request)
+        alone = bool(request.is_eager)
+        return make_wish(kind, str(self.name), args, lease_timeout=self.policy.lease, alone=alone, **options)
+
+    def _check_retry(self, kind: str, possible: bool, retry_options: dict[str, Any]) -> None:
+        if retry_options and not possible:
+            msg = f"{self.name}: {', '.join(retry_options)} of {kind}() are options of a retry; give retry=True too"
+            raise InvalidOption(msg)
+        for option in retry_options:
+            if option not in _RETRY_OPTIONS and not is_call_option(option):
+                msg = f"{self.name}: {kind}() has no option {option!r}, and neither has a retry"
+                raise InvalidOption(msg)
 
 
 class MutexTask(LockTask):
@@ -233,56 +251,5 @@ class MutexTask(LockTask):
         if lease is None:
             msg = f"{self.name} holds no mutex here: that is so only in a run of the task by a worker"
             raise TaskConfigurationError(msg)
-        held: HeldLease = lease
-        return held
-
-
-def _wish(
-    kind: str,
-    name: str,
-    args: Sequence[Any],
-    most: int,
-    blocking: bool,
-    timeout: float | None,
-    identifier: str | None,
-    lease_timeout: float | timedelta | None,
-    alone: bool = False,
-) -> Wish:
-    full_name = lease_name(kind, name, args)
-    if type(most) is not int or most < 1:
-        msg = f"{full_name}: max_leases is {most!r}; give a whole number, 1 or more"
-        raise InvalidOption(msg)
-    if timeout is not None:
-        if not blocking:
-            msg = f"{full_name}: timeout is how long to wait, and nobody waits without blocking=True"
-            raise InvalidOption(msg)
-        if type(timeout) not in (int, float) or not timeout >= 0:
-            msg = f"{full_name}: timeout is {timeout!r}; give a number of seconds, 0 or more, or None to wait for ever"
-            raise InvalidOption(msg)
-    if identifier is not None and not (identifier and isinstance(identifier, str)):
-        msg = f"{full_name}: identifier is {identifier!r}; give a string that is not empty"
-        raise InvalidOption(msg)
-    if lease_timeout is None:
-        lasts = seconds(settings.LOCK_TIMEOUT, "DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT")
-    else:
-        lasts = seconds(lease_timeout, "lease_timeout")
-    return Wish(
-        name=full_name,
-        owner=this_process() if identifier is None else identifier,
-        lasts=lasts,
-        most=most,
-        blocking=blocking,
-        timeout=timeout,
-        alone=alone,
-    )
-
-
-@contextmanager
-def _held(lease: HeldLease | None) -> Iterator[HeldLease | Literal[False]]:
-    if lease is None:
-        yield False
-        return
-    try:
-        yield lease
-    finally:
-        give_back(lease)
+        mutex: HeldLease = lease
+        return mutex

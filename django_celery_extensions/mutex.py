@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from celery.app.trace import task_has_custom
 from celery.exceptions import Reject
 
-from django_celery_extensions.acquisition import HeldLease, Wish, acquire, give_back, this_process
+from django_celery_extensions.acquisition import HeldLease, acquire, give_back, make_wish, run_of
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.execution import come_back, patiently
 from django_celery_extensions.invocation import request_in_canvas
-from django_celery_extensions.keys import call_arguments, check_argument_names, lease_name
+from django_celery_extensions.keys import call_arguments, check_argument_names
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -51,10 +51,12 @@ def put_mutex(cls: type[MutexTask]) -> None:
 
 def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLease:
     """Take the mutex for a run; raises what its message comes to where that can't be."""
-    wish = Wish(
-        name=mutex_name(task, args, kwargs),
-        owner=f"{request.id} {request.hostname or this_process()}",
-        lasts=task.policy.lease,
+    wish = make_wish(
+        "mutex",
+        str(task.name),
+        mutex_values(task, args, kwargs),
+        identifier=run_of(request),
+        lease_timeout=task.policy.lease,
         alone=bool(request.is_eager),
     )
     # Rejected, a run that others depend on would leave them hanging.
@@ -74,13 +76,12 @@ def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLeas
     raise Reject(why, requeue=False)
 
 
-def mutex_name(task: MutexTask, args: Any, kwargs: Any) -> str:
-    """Return the full name of the mutex of a call."""
-    values = []
-    if task.mutex_keys:
-        arguments = call_arguments(task, args, kwargs)
-        values = [arguments.get(name, arguments.get("*" + name)) for name in task.mutex_keys]
-    return lease_name("mutex", str(task.name), values)
+def mutex_values(task: MutexTask, args: Any, kwargs: Any) -> list[Any]:
+    """Return the values of a call that refine the mutex."""
+    if not task.mutex_keys:
+        return []
+    arguments = call_arguments(task, args, kwargs)
+    return [arguments.get(name, arguments.get("*" + name)) for name in task.mutex_keys]
 
 
 def check_mutex(task: MutexTask) -> None:
