@@ -14,8 +14,9 @@ from django.utils.module_loading import import_string
 from django_celery_extensions.commands import unknown_commands
 from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
+from django_celery_extensions.locks import LockTask
 from django_celery_extensions.options import limits_of, unknown_options
-from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores import claim_store, zookeeper
 from django_celery_extensions.task import DjangoTask
 from django_celery_extensions.timing import seconds
 
@@ -62,8 +63,9 @@ def check_settings(**_: object) -> list[CheckMessage]:
 
 
 def check_cache(**_: object) -> list[CheckMessage]:
-    """E003: a cache that can't keep claims, where a task needs one. W009: one that hides an outage."""
-    if not any(task.policy.guarded for task in _django_tasks()):
+    """E003: a cache that can't keep claims or locks, where a task needs one. W009: one that hides an outage."""
+    locks_here = settings.LOCK_STORE == "cache"
+    if not any(task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in _django_tasks()):
         return []
     try:
         claim_store(eager=current_app.conf.task_always_eager)
@@ -77,6 +79,17 @@ def check_cache(**_: object) -> list[CheckMessage]:
         )
         hint = "Set OPTIONS = {'retry_attempts': 0, 'dead_timeout': 0} of the cache, so that it raises."
         return [Warning(msg, hint=hint, id="django_celery_extensions.W009")]
+    return []
+
+
+def check_zookeeper(**_: object) -> list[CheckMessage]:
+    """E010: a ZooKeeper that can't be used as it is configured; nothing is connected to."""
+    if settings.LOCK_STORE != "zookeeper":
+        return []
+    try:
+        zookeeper.check()
+    except TaskConfigurationError as exc:
+        return [Error(str(exc), id="django_celery_extensions.E010")]
     return []
 
 
@@ -135,6 +148,7 @@ def check_tasks(**_: object) -> list[CheckMessage]:
 CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_settings,
     check_cache,
+    check_zookeeper,
     check_stale_limits,
     check_commands,
     check_tasks,

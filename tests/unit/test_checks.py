@@ -12,6 +12,7 @@ from django.core.checks.registry import registry
 from django_celery_extensions import checks
 from django_celery_extensions.config import NAMES, PREFIX
 from django_celery_extensions.config import settings as our_settings
+from django_celery_extensions.locks import LockTask, MutexTask
 from django_celery_extensions.task import DjangoTask
 from tests.project.celery import app
 
@@ -242,3 +243,27 @@ def test_memcached_that_hides_an_outage_is_a_warning(
         }
     }
     assert bool(found("W009")) is warns
+
+
+# E003 and E010 of locks
+
+
+@pytest.mark.parametrize("base", [LockTask, MutexTask])
+def test_lock_task_needs_a_shared_cache(settings: SettingsWrapper, declare: Declare, base: type) -> None:
+    app.conf.task_always_eager = False
+    declare(body, base=base)
+    (message,) = found("E003")
+    assert "LocMemCache" in message.msg
+
+
+def test_lock_task_on_zookeeper_needs_no_cache(settings: SettingsWrapper) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_LOCK_STORE = "zookeeper"
+    assert found("E010") == []
+
+
+@pytest.mark.parametrize("hosts", ["", "a:b", "zk1:2181,,zk2:2181", 2181, "::1:2181"])
+def test_bad_zookeeper_hosts_are_told_without_connecting(settings: SettingsWrapper, hosts: Any) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_LOCK_STORE = "zookeeper"
+    app.conf.zookeeper_hosts = hosts
+    (message,) = found("E010")
+    assert repr(hosts) in message.msg

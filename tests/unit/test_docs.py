@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,14 +16,19 @@ from celery import _state
 from django.db import transaction
 from django.test import RequestFactory
 
-from django_celery_extensions import checks
+from django_celery_extensions import checks, locks
 from django_celery_extensions.config import NAMES, UNSET, Settings
 from django_celery_extensions.options import CALL_OPTIONS, TASK_OPTIONS
 from django_celery_extensions.task import DjangoTask
 from tests.project.celery import app
+from tests.settings import redis_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_django.fixtures import SettingsWrapper
+
+    from tests.servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -65,6 +71,42 @@ def test_usage_page_runs_from_top_to_bottom(tasks_of_the_page: None) -> None:
     namespace: dict[str, Any] = {"__name__": "usage_page"}
     for number, block in enumerate(python_blocks(ROOT / "docs/usage.md"), 1):
         exec(compile(block, f"usage.md, block {number}", "exec"), namespace)  # noqa: S102 - our own page
+
+
+def test_pages_about_locks_run_from_top_to_bottom(
+    tasks_of_the_page: None, store_server: RedisServer, settings: SettingsWrapper
+) -> None:
+    settings.CACHES = {"default": redis_cache(store_server.url)}
+    page: dict[str, Any] = {"__name__": "locks_page"}
+    for block in python_blocks(ROOT / "docs/locks.md"):
+        exec(compile(block, "locks.md", "exec"), page)  # noqa: S102 - our own page
+    assert page["rebuild_index"].apply(("one",)).get() == "rebuilt one"
+    assert page["patient"].apply(("one",)).get() is True
+    assert page["call_their_api"].apply(("/",)).get() is True
+    assert page["deploy"].apply(("one", "1.2")).get() == "1.2 on one"
+    assert page["refresh"].apply(("ada",)).get() == "ada"
+    assert page["close_the_books"](2026) == 2026
+    assert page["fetch"]("/") is True
+    page["who_is_at_it"]()
+    with locks.lock("books", 2026):
+        page["free_it_by_force"]()
+        assert page["close_the_books"](2026) == 2026
+
+    page = {"__name__": "feeds_page", "Feed": SimpleNamespace(objects=SimpleNamespace(import_feed=Feed))}
+    for block in python_blocks(ROOT / "docs/importing-feeds.md"):
+        exec(compile(block, "importing-feeds.md", "exec"), page)  # noqa: S102 - our own page
+    for name in ("import_feed", "import_feed_later", "import_feed_once"):
+        assert page[name].apply(("https://example.com/rss",)).get() == "https://example.com/rss"
+    with locks.lock(page["import_feed"].name, "https://example.com/rss"):
+        assert page["import_feed"].apply(("https://example.com/rss",)).get() is None
+        assert page["import_feed"].apply(("https://example.com/atom",)).get() == "https://example.com/atom"
+
+
+class Feed:
+    """What the page imports."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
 
 
 @pytest.mark.django_db(transaction=True)
