@@ -34,9 +34,9 @@ class LeaseBackend:
 
     name: str
     store: LeaseStore
-    #: Seconds of the shortest lease that it can give, and how much longer one may stand.
+    #: Seconds of the shortest lease that the suite asks for, and how long the store may keep one of that length.
     shortest: float
-    late: float
+    longest: float
 
     @contextlib.contextmanager
     def of_this_thread(self) -> Iterator[LeaseStore]:
@@ -57,7 +57,7 @@ def opened_leases(
     with contextlib.ExitStack() as stack:
         if name == ZOOKEEPER:
             request.getfixturevalue("zookeeper_store")
-            yield LeaseBackend(name=name, store=lease_store(), shortest=1.0, late=1.0)
+            yield LeaseBackend(name=name, store=lease_store(), shortest=1.0, longest=2.0)
             return
         if name == CLUSTER:
             use_cluster(request, settings)
@@ -67,8 +67,8 @@ def opened_leases(
         yield LeaseBackend(
             name=name,
             store=lease_store(eager=True),
-            shortest=0.1 if exact else 1.0,
-            late=0.5 if exact else 2.5,
+            shortest=0.5 if exact else 1.0,
+            longest=0.5 if exact else 2.0,
         )
 
 
