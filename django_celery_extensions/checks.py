@@ -65,7 +65,9 @@ def check_settings(**_: object) -> list[CheckMessage]:
 def check_cache(**_: object) -> list[CheckMessage]:
     """E003: a cache that can't keep claims or locks, where a task needs one. W009: one that hides an outage."""
     locks_here = settings.LOCK_STORE == "cache"
-    if not any(task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in _django_tasks()):
+    if not any(
+        task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in _django_tasks()
+    ):
         return []
     try:
         claim_store(eager=current_app.conf.task_always_eager)

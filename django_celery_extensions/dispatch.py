@@ -61,6 +61,7 @@ def dispatch(
     """
     call = prepare(task, args, kwargs, options, eager=eager, later=when is not None)
     result = call.invocation.result
+    result.on_commit = when is not None
     events.APPLIED.tell(task, *call.told, call.given, result)
 
     def admit_and_send() -> None:
@@ -105,6 +106,8 @@ def dispatch_many(
         dispatch(task, args, kwargs, dict(options), send=send, eager=eager, when=admissions.append)
         for args, kwargs in calls
     ]
+    for result in results:
+        result.on_commit = when is not None
 
     def admit_and_send_all() -> None:
         with task.app.producer_or_acquire(options.get("producer")) as producer:

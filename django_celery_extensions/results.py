@@ -39,6 +39,8 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
 
     invocation_id: str | None = None
     outcome = Outcome.TRIGGERED
+    #: The call waits for a commit, or did.
+    on_commit = False
     #: Called with this result and the error when waiting timed out.
     on_timeout: Callable[[InvocationResult, Exception], None] | None = None
 

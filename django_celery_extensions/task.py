@@ -15,7 +15,7 @@ from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.db import transaction
 
-from django_celery_extensions import events
+from django_celery_extensions import diversion, events
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import dispatch, dispatch_many, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
@@ -179,7 +179,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
         if options.get("retries"):
             return resend(self, args, kwargs, options, self.send)
-        return dispatch(self, args, kwargs, options, send=self.send, eager=self.app.conf.task_always_eager)
+        return dispatch(self, args, kwargs, options, send=self.send, eager=self.eager)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> InvocationResult:
         """Call ``delay`` when the transaction commits; the result has its id at once."""
@@ -202,7 +202,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             kwargs,
             options,
             send=self.send,
-            eager=self.app.conf.task_always_eager,
+            eager=self.eager,
             when=partial(transaction.on_commit, using=using),
         )
 
@@ -248,7 +248,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         self, calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]], **options: Any
     ) -> list[InvocationResult]:
         """Call the task once for each ``(args, kwargs)``; all are checked before the first is claimed or sent."""
-        return dispatch_many(self, calls, options, send=self.send, eager=self.app.conf.task_always_eager)
+        return dispatch_many(self, calls, options, send=self.send, eager=self.eager)
 
     def delay_many_on_commit(self, args_list: Iterable[Sequence[Any]]) -> list[InvocationResult]:
         """Call ``delay_many`` when the transaction commits."""
@@ -266,12 +266,19 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             calls,
             options,
             send=self.send,
-            eager=self.app.conf.task_always_eager,
+            eager=self.eager,
             when=partial(transaction.on_commit, using=using),
         )
 
+    @property
+    def eager(self) -> bool:
+        """Tell whether calls run where they are made."""
+        return bool(self.app.conf.task_always_eager) and diversion.take is None
+
     def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
         """Send the message as Celery does, past what this class adds to a call."""
+        if diversion.take is not None:
+            return diversion.take(self, args, kwargs, options)
         if settings.AUTO_SQS_MESSAGE_GROUP_ID:
             options.setdefault("MessageGroupId", options.get("task_id"))
         return super().apply_async(args, kwargs, **options)
@@ -330,7 +337,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             )
             raise TaskConfigurationError(msg)
         name = unique_name(self, settings.UNIQUE_TASK_KEY_PREFIX, args or (), kwargs or {})
-        return claim_store(eager=self.app.conf.task_always_eager).holding(name) is not None
+        return claim_store(eager=self.eager).holding(name) is not None
 
     @property
     def claim(self) -> Claim:

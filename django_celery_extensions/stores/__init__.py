@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from django.conf import settings as django_settings
@@ -21,14 +22,14 @@ from django_celery_extensions.stores.redis_client import is_redis
 from django_celery_extensions.stores.redis_leases import RedisLeaseStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from django.core.cache import BaseCache
 
     from django_celery_extensions.stores.base import Renewer
 
-__all__ = ["ClaimStore", "LeaseStore", "claim_store", "lease_store", "renewer"]
+__all__ = ["ClaimStore", "LeaseStore", "claim_store", "kept_in", "lease_store", "renewer"]
 
 
 def claim_store(*, eager: bool = False) -> ClaimStore:
@@ -46,7 +47,7 @@ def lease_store(*, eager: bool = False) -> LeaseStore:
 
     Raises :class:`TaskConfigurationError` like :func:`claim_store`, and for an unknown store.
     """
-    if settings.LOCK_STORE == "zookeeper":
+    if settings.LOCK_STORE == "zookeeper" and _instead is None:
         return _zookeeper()
     if settings.LOCK_STORE != "cache":
         msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'"
@@ -67,6 +68,21 @@ def _zookeeper() -> LeaseStore:
     return zookeeper_store()
 
 
+#: Keeps claims and leases instead of the cache that CACHE_NAME names (see :func:`kept_in`).
+_instead: BaseCache | None = None
+
+
+@contextmanager
+def kept_in(cache: BaseCache) -> Iterator[None]:
+    """Keep the claims and leases of this process in ``cache``, whatever the settings say: for tests."""
+    global _instead  # noqa: PLW0603 - also for the heartbeat's thread
+    before, _instead = _instead, cache
+    try:
+        yield
+    finally:
+        _instead = before
+
+
 def _store_of_cache(
     what: str,
     on_redis: Callable[[BaseCache], Any],
@@ -74,6 +90,8 @@ def _store_of_cache(
     *,
     eager: bool,
 ) -> Any:
+    if _instead is not None:
+        return elsewhere(_instead)
     try:
         cache = caches[settings.CACHE_NAME]
     except InvalidCacheBackendError as exc:
