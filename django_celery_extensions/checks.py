@@ -32,7 +32,8 @@ def _known_tasks() -> Iterator[Task[..., Any]]:
             yield task
 
 
-def _django_tasks() -> Iterator[DjangoTask]:
+def django_tasks() -> Iterator[DjangoTask]:
+    """Yield the tasks of the current app that are ours."""
     return (task for task in _known_tasks() if isinstance(task, DjangoTask))
 
 
@@ -65,9 +66,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
 def check_cache(**_: object) -> list[CheckMessage]:
     """E003: a cache that can't keep claims or locks, where a task needs one. W009: one that hides an outage."""
     locks_here = settings.LOCK_STORE == "cache"
-    if not any(
-        task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in _django_tasks()
-    ):
+    if not any(task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in django_tasks()):
         return []
     try:
         claim_store(eager=current_app.conf.task_always_eager)
@@ -98,7 +97,7 @@ def check_zookeeper(**_: object) -> list[CheckMessage]:
 def check_stale_limits(**_: object) -> list[CheckMessage]:
     """E004: unique tasks whose claims have no stale limit."""
     found: list[CheckMessage] = []
-    for task in _django_tasks():
+    for task in django_tasks():
         if not task.policy.unique:
             continue
         try:

@@ -9,16 +9,19 @@ import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
 from django.core.checks.registry import registry
 
-from django_celery_extensions import checks
+from django_celery_extensions import checks, production_checks
 from django_celery_extensions.config import NAMES, PREFIX
 from django_celery_extensions.config import settings as our_settings
 from django_celery_extensions.locks import LockTask, MutexTask
 from django_celery_extensions.task import DjangoTask
 from tests.project.celery import app
+from tests.servers import RedisServer
+from tests.settings import redis_cache
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
+    from tests.conftest import MakeServer
     from tests.unit.conftest import Declare
 
 LABEL = "django_celery_extensions"
@@ -28,9 +31,9 @@ def body(x: Any = None) -> Any:
     return x
 
 
-def found(*ids: str) -> list[CheckMessage]:
+def found(*ids: str, deploy: bool = False) -> list[CheckMessage]:
     """Run the checks as `manage.py check` does, and return those of the named ids."""
-    messages = run_checks(tags=[LABEL])
+    messages = run_checks(tags=[LABEL], include_deployment_checks=deploy)
     assert all(str(message.id).startswith(f"{LABEL}.") for message in messages)
     wanted = [f"{LABEL}.{id_}" for id_ in ids]
     return [message for message in messages if message.id in wanted]
@@ -39,7 +42,9 @@ def found(*ids: str) -> list[CheckMessage]:
 def test_all_checks_are_registered() -> None:
     assert LABEL in registry.tags_available()
     registered = {check for check in registry.get_checks() if LABEL in check.tags}
-    assert registered == set(checks.CHECKS)
+    assert registered == {*checks.CHECKS, *production_checks.CHECKS}
+    deployed = {check for check in registry.get_checks(include_deployment_checks=True) if LABEL in check.tags}
+    assert deployed - registered == set(production_checks.DEPLOY_CHECKS)
 
 
 def test_project_of_the_tests_is_in_order() -> None:
@@ -267,3 +272,71 @@ def test_bad_zookeeper_hosts_are_told_without_connecting(settings: SettingsWrapp
     app.conf.zookeeper_hosts = hosts
     (message,) = found("E010")
     assert repr(hosts) in message.msg
+
+
+# W020 to I025: production
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"default_retry_delays": (60, 7200)}, "a retry delay is 7200 s"),
+        ({"time_limit": 4000, "acks_late": True}, "its time_limit is 4000 s"),
+        ({"soft_time_limit": 3600, "acks_late": True}, "its soft_time_limit is 3600 s"),
+    ],
+)
+def test_message_that_comes_back_too_early(
+    settings: SettingsWrapper, declare: Declare, options: dict[str, Any], said: str
+) -> None:
+    settings.CELERY_BROKER_URL = "redis://localhost/0"
+    declare(body, **options)
+    (message,) = found("W020")
+    assert said in message.msg
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 10_000}
+    assert found("W020") == []
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {}
+    settings.CELERY_BROKER_URL = "amqp://localhost//"
+    assert found("W020") == []
+
+
+def test_early_acknowledged_task_may_run_long(settings: SettingsWrapper, declare: Declare) -> None:
+    settings.CELERY_BROKER_URL = "redis://localhost/0"
+    declare(body, time_limit=40_000, default_retry_delays=(60,))
+    assert found("W020") == []
+
+
+def test_claim_that_goes_stale_before_the_time_is_over(declare: Declare) -> None:
+    declare(body, unique=True, stale_time_limit=60, time_limit=300)
+    (message,) = found("W021")
+    assert "stale after 60 s, but it may run for 300 s" in message.msg
+    declare(body, name="declared.fine", unique=True, stale_time_limit=600, time_limit=300)
+    assert len(found("W021")) == 1
+
+
+def test_duplicate_without_a_result_is_told_with_deploy_only(declare: Declare) -> None:
+    declare(body, unique=True, ignore_result=True)
+    assert found("I022") == []
+    (message,) = found("I022", deploy=True)
+    assert "declared.body is unique and stores no result" in message.msg
+
+
+def test_evicting_redis_is_told_with_deploy_only(settings: SettingsWrapper, make_server: MakeServer) -> None:
+    server = make_server(RedisServer, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    settings.CACHES = {"default": redis_cache(server.database(1))}
+    settings.CELERY_RESULT_BACKEND = server.database(2)
+    assert found("W023", "W024") == []
+    (message,) = found("W023", "W024", deploy=True)
+    assert "maxmemory-policy allkeys-lru" in message.msg
+    settings.CELERY_RESULT_BACKEND = server.database(1)
+    assert [message.id for message in found("W023", "W024", deploy=True)] == [
+        f"{LABEL}.W023",
+        f"{LABEL}.W024",
+    ]
+    server.kill()
+    (message,) = found("W023", "W024", "I025", deploy=True)
+    assert "could not be asked" in message.msg
+
+
+def test_redis_that_keeps_what_it_was_given(settings: SettingsWrapper, store_server: RedisServer) -> None:
+    settings.CACHES = {"default": redis_cache(store_server.url)}
+    assert found("W023", "W024", "I025", deploy=True) == []

@@ -16,7 +16,7 @@ from celery import _state
 from django.db import transaction
 from django.test import RequestFactory
 
-from django_celery_extensions import checks, locks
+from django_celery_extensions import checks, locks, production_checks
 from django_celery_extensions.config import NAMES, UNSET, Settings
 from django_celery_extensions.options import CALL_OPTIONS, TASK_OPTIONS
 from django_celery_extensions.task import DjangoTask
@@ -156,7 +156,8 @@ def test_options_page_has_every_option_with_its_default() -> None:
 
 
 def test_checks_page_has_every_check() -> None:
-    made = set(re.findall(r"django_celery_extensions\.[EW]\d+", Path(checks.__file__).read_text()))
+    sources = [Path(module.__file__).read_text() for module in (checks, production_checks)]
+    made = set(re.findall(r"django_celery_extensions\.[EWI]\d+", "".join(sources)))
     assert made == set(re.findall(r"^\| `(\S+)` \|", text("docs/checks.md"), re.MULTILINE))
 
 
