@@ -148,10 +148,10 @@ def acquire(wish: Wish) -> HeldLease | None:
         lease = _wait(wish, store, ask) if wish.blocking else _ask(wish, store, ask)
         if lease is None and wish.blocking:
             store.leave(ask)
-    except (HolderLimitConflict, TaskConfigurationError):
-        raise  # nothing was asked for
-    except BaseException:
-        heartbeat.owe(partial(_leave, ask))  # it may be held, or queued for, without our knowing
+    except BaseException as exc:
+        # It may be held, or queued for, without our knowing; not where asking once was refused.
+        if wish.blocking or not isinstance(exc, (HolderLimitConflict, TaskConfigurationError)):
+            heartbeat.owe(partial(_leave, ask))
         raise
     if lease is not None:
         heartbeat.keep(lease)

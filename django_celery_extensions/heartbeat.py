@@ -115,12 +115,12 @@ class Heartbeat:
                 for lease in self._held.values():
                     if lease.renew_at <= now:
                         due.setdefault(lease.place, []).append(lease)
-                owed = [debt for debt in self._owed if debt.due <= now]
+                owed = next((debt for debt in self._owed if debt.due <= now), None)
             try:
                 for place, leases in due.items():
                     self._renew(place, leases)
-                for debt in owed:
-                    self._pay(debt)
+                if owed is not None:  # one at a time: each may take long, and leases must be renewed between them
+                    self._pay(owed)
             except Exception:
                 # Whatever it was, the other leases of this process have to be renewed.
                 logger.exception("the heartbeat failed; it goes on")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 JAVA = Path("/usr/share/java")
-JAR = JAVA / "zookeeper.jar"  # its manifest names the jars that it needs
-LOG_JAR = JAVA / "slf4j-simple.jar"
+JAR = JAVA / "zookeeper.jar"  # its manifest names the jars that it needs, but for these (logs, TLS)
+MORE_JARS = [JAVA / f"{name}.jar" for name in ("slf4j-simple", "netty-codec", "netty-resolver")]
 #: Seconds of a tick. A session lasts at least two, and its end is told at the end of one.
 TICK = 0.25
 START_TIMEOUT = 40.0
@@ -68,7 +68,7 @@ class ZooKeeperServer(Server):
             "-Xshare:auto",
             *(f"-D{name}={value}" for name, value in properties.items()),
             "-cp",
-            f"{JAR}:{LOG_JAR}",
+            ":".join(map(str, (JAR, *MORE_JARS))),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(self.directory / "zoo.cfg"),
         ]
@@ -77,6 +77,13 @@ class ZooKeeperServer(Server):
         """Start it on its port, and don't wait for it."""
         self.kill()
         self._process = Process(self.command(), log=self.directory / "log")
+
+    def freeze(self) -> None:
+        """Stop it, and wait until it has stopped: a thread of it may be in the middle of an answer."""
+        super().freeze()
+        tasks = Path(f"/proc/{self.pid}/task")
+        if self.alive and tasks.exists():
+            wait_until(lambda: all(_is_stopped(task) for task in tasks.iterdir()), what="it has stopped")
 
     def answers(self) -> bool:
         return self.mode() is not None
@@ -108,6 +115,10 @@ class ZooKeeperServer(Server):
     @property
     def url(self) -> str:
         return f"{HOST}:{self.port}"
+
+
+def _is_stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 class _Member(ZooKeeperServer):

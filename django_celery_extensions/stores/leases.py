@@ -96,6 +96,8 @@ class LeaseStore(Renewer):
     def take(self, ask: LeaseAsk) -> Grant:
         """Hold the name, or not: it has ``most`` holders, or somebody queued before.
 
+        Where leases and places belong to a session they last as long as that: :attr:`Grant.lasts` tells.
+
         One atomic decision. Asking again with the token of a holding gives that holding, armed anew: what was lost
         was perhaps only the answer. Raises :class:`~django_celery_extensions.exceptions.HolderLimitConflict` while
         others hold the name, or wait for it, with another ``most``.

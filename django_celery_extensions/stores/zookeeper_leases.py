@@ -1,0 +1,266 @@
+"""Leases in ZooKeeper: they last as long as the session of the process that holds them.
+
+Two round trips take a free lock: one looks, by the leader's word, and one makes the nodes. One gives it back. Who
+waits is queued by ZooKeeper's own numbers, and watches only the one before. See
+:mod:`~django_celery_extensions.stores.zookeeper_nodes` for the nodes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from itertools import count
+from operator import methodcaller
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kazoo.exceptions import KazooException
+
+from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
+from django_celery_extensions.stores import zookeeper_nodes as nodes
+from django_celery_extensions.stores import zookeeper_steps as steps
+from django_celery_extensions.stores.leases import Grant, Holder, LeaseAsk, LeaseHolding, LeaseStore
+from django_celery_extensions.stores.zookeeper_client import session_name
+from django_celery_extensions.stores.zookeeper_session import current_client
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_celery_extensions.stores.zookeeper_client import ZooKeeperClient
+
+#: Part of a session timeout in which a renewal must succeed; it is tried again within, on another server.
+_RENEWAL = 0.25
+#: Seconds before trying again: what was not answered, or at most so many where others were faster.
+_PAUSE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SlotHolding(LeaseHolding):
+    slot: int
+
+
+class ZooKeeperLeaseStore(LeaseStore):
+    """Leases in ZooKeeper, bound to the session of this process.
+
+    A lease lasts for the session timeout, which is asked for as ``LOCK_TIMEOUT`` and granted by the servers within
+    their own limits, whatever :attr:`LeaseAsk.lasts` says: :attr:`Grant.lasts` tells. A session that was lost is not
+    taken up again, and neither is what it held. A place in the queue lasts as long as the session too.
+
+    ``margin``: what a server hears of a session reaches the leader with the server's next answer to the leader's
+    pings, of which there are two in a tick. Where the two lose each other right after a renewal, the leader may know
+    only of what came half a tick before it and earlier: of the client's last ping, up to a tenth of the session
+    timeout older still. A session lasts two ticks at least, so these are 0.25 and 0.1 of it; the rest of the margin
+    is for clocks that drift.
+    """
+
+    margin = 0.4
+    place = "zookeeper"
+    shared = True
+    counts = True
+
+    def take(self, ask: LeaseAsk) -> Grant:
+        """See :meth:`LeaseStore.take`."""
+        client = current_client()
+        until = monotonic() + client.within
+        room = steps.first(ask)
+        for attempt in count():
+            if attempt > 1:
+                if monotonic() >= until:
+                    break
+                time.sleep(_PAUSE * secrets.randbelow(100) / 100)
+            found = steps.look(client, ask)
+            if found is not None:
+                grant = _among_others(client, ask, found)
+            else:
+                grant = _make(client, ask, 0, before=room)
+            if grant is not None:
+                return grant
+            if found is None:
+                room = steps.make_room(client, ask)
+        msg = f"others were always faster than {ask.owner}, which asked for {ask.name} for {client.within} s"
+        raise StoreUnavailable(msg)
+
+    def wait(self, ask: LeaseAsk, at_most: float) -> None:
+        """See :meth:`LeaseStore.wait`."""
+        until = monotonic() + at_most
+        client = current_client()
+        bell = client.bell(ask.token)
+        bell.clear()
+        # Not by the leader's word: where this server is behind, it rings when it catches up.
+        found = steps.look(client, ask, synced=False)
+        if found is None:
+            return
+        ahead = found.ahead(ask.token)
+        if not ahead and len(found.slots) < ask.most:
+            return
+        watched = [ahead[-1].path] if ahead else [nodes.slot_path(found.path, slot) for slot in found.slots]
+        stats = client.ask(*(methodcaller("exists_async", path, watch=bell) for path in watched))
+        if None not in stats:
+            bell.wait(max(0.0, until - monotonic()))
+
+    def leave(self, ask: LeaseAsk) -> None:
+        """See :meth:`LeaseStore.leave`.
+
+        Also ends what was asked for before and not answered: the requests of a session are carried out in order.
+        """
+        client = current_client()
+        client.drop_bell(ask.token)
+        found = steps.look(client, ask)
+        if found is None:
+            return
+        requests: list[steps.Request] = [
+            methodcaller("delete_async", place.path) for place in found.places(ask.token)
+        ]
+        held = found.hold(ask.token)
+        if held is not None:
+            requests.append(steps.deletion(found.path, held.slot, held.token))
+        *_, children = client.ask(*requests, methodcaller("get_children_async", found.path))
+        steps.tidy(client, ask.name, ask.most, children)
+
+    def give_back(self, holding: LeaseHolding) -> bool:
+        """See :meth:`LeaseStore.give_back`."""
+        if isinstance(holding, _SlotHolding):
+            return steps.end(current_client(), holding.name, holding.most, holding.slot, holding.token)
+        return self._end(holding.name, holding.token)
+
+    def holders(self, name: str) -> Sequence[Holder]:
+        """See :meth:`LeaseStore.holders`."""
+        client = current_client()
+        found, _ = steps.find(client, name)
+        if found is None:
+            return []
+        answers = client.ask(*(methodcaller("get_async", hold.path) for hold in found.holds))
+        holders = [
+            Holder(
+                name=name,
+                owner=nodes.owner_in(answer[0]),
+                token=hold.token,
+                fence=answer[1].czxid,
+                since=answer[1].ctime / 1000,
+                expires_in=None,
+            )
+            for hold, answer in zip(found.holds, answers, strict=True)
+            if not isinstance(answer, KazooException)
+        ]
+        return sorted(holders, key=lambda holder: holder.fence)
+
+    def evict(self, holder: Holder) -> bool:
+        """See :meth:`LeaseStore.evict`."""
+        return self._end(holder.name, holder.token)
+
+    def renew(self, holdings: Sequence[tuple[LeaseHolding, float]]) -> list[bool]:
+        """See :meth:`Renewer.renew`. Makes sure, by a quorum's word, that the session and the nodes are there."""
+        client = current_client()
+        until = monotonic() + _RENEWAL * client.lasts
+        while True:
+            session = client.session
+            ours = [at for at, (holding, _) in enumerate(holdings) if holding.session == session]
+            if not ours:
+                return [False] * len(holdings)
+            paths = [_path(holdings[at][0]) for at in ours]
+            try:
+                results, *stats = client.ask(
+                    _quorum(paths[0]),
+                    *(methodcaller("exists_async", path) for path in paths),
+                    within=until - monotonic(),
+                )
+                steps.failure(client, results)
+            except TaskConfigurationError as exc:
+                raise StoreUnavailable(str(exc)) from exc
+            except StoreUnavailable:
+                # The session may have moved to another server, or ended, meanwhile.
+                if client.away or monotonic() + _PAUSE >= until:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                kept = {at for at, stat in zip(ours, stats, strict=True) if _is(holdings[at][0], stat)}
+                return [at in kept for at in range(len(holdings))]
+
+    @staticmethod
+    def _end(name: str, token: str) -> bool:
+        client = current_client()
+        found, most = steps.find(client, name)
+        held = None if found is None else found.hold(token)
+        return held is not None and steps.end(client, name, most, held.slot, token)
+
+
+def _among_others(client: ZooKeeperClient, ask: LeaseAsk, found: nodes.Limit) -> Grant | None:
+    """Return the answer to an ask, None where somebody was faster."""
+    held = found.hold(ask.token)
+    if held is not None:
+        return _taken_before(client, ask, held)
+    places = found.places(ask.token)
+    free = _free_slots(found, ask)
+    if free:
+        # Any of them: those who ask at the same time shall not all compete for the first.
+        return _make(client, ask, secrets.choice(free), places=places)
+    if not ask.waits or places or steps.queue(client, ask):
+        return Grant(holding=None)
+    return None
+
+
+def _make(
+    client: ZooKeeperClient,
+    ask: LeaseAsk,
+    slot: int,
+    *,
+    places: Sequence[nodes.Place] = (),
+    before: Sequence[steps.Request] = (),
+) -> Grant | None:
+    stat, error = steps.make(client, ask, slot, places=places, before=before)
+    return _grant(client, ask, slot, stat) if error is None else None
+
+
+def _free_slots(found: nodes.Limit, ask: LeaseAsk) -> list[int]:
+    if len(found.slots) + len(found.ahead(ask.token)) >= ask.most:
+        return []
+    return [slot for slot in range(ask.most) if slot not in found.slots]
+
+
+def _grant(client: ZooKeeperClient, ask: LeaseAsk, slot: int, stat: Any) -> Grant:
+    if stat is None:
+        msg = f"{ask.name} was taken, and taken away at once"
+        raise StoreUnavailable(msg)
+    client.drop_bell(ask.token)
+    holding = _SlotHolding(
+        name=ask.name,
+        token=ask.token,
+        fence=stat.czxid,
+        most=ask.most,
+        session=session_name(stat.ephemeralOwner),
+        slot=slot,
+    )
+    return Grant(holding=holding, lasts=client.lasts)
+
+
+def _taken_before(client: ZooKeeperClient, ask: LeaseAsk, held: nodes.Hold) -> Grant | None:
+    results, stat = client.ask(_quorum(held.path), methodcaller("exists_async", held.path))
+    if steps.failure(client, results) is not None or stat is None:
+        return None
+    if session_name(stat.ephemeralOwner) == client.session:
+        return _grant(client, ask, held.slot, stat)
+    # Of a session that is not ours any more and will end: nothing can renew it.
+    steps.end(client, ask.name, ask.most, held.slot, ask.token)
+    return None
+
+
+def _quorum(path: str) -> steps.Request:
+    """Return a request that only a quorum can answer: it counts as a write, though it writes nothing.
+
+    A leader that was voted out, or a server that lost the leader, answers all else until it finds out; the former
+    answers a sync too.
+    """
+    return steps.transaction(methodcaller("check", path, -1))
+
+
+def _path(holding: LeaseHolding) -> str:
+    slot = holding.slot if isinstance(holding, _SlotHolding) else 0
+    return nodes.hold_path(nodes.limit_path(holding.name, holding.most), slot, holding.token)
+
+
+def _is(holding: LeaseHolding, stat: Any) -> bool:
+    return stat is not None and (session_name(stat.ephemeralOwner), stat.czxid) == (
+        holding.session,
+        holding.fence,
+    )
