@@ -7,6 +7,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.chaos.history import Event
 
 
@@ -100,6 +102,15 @@ class Span:
 
     def touches(self, begin: float, end: float) -> bool:
         return self.t <= end and self.to >= begin
+
+
+def spans(events: Iterable[Event], name: str) -> list[Span]:
+    """Return the harms of one kind."""
+    return [
+        Span(t=event["t"], to=event["to"], worker=event.get("worker"), pid=event.get("pid"))
+        for event in events
+        if event["e"] == name
+    ]
 
 
 def asked_by(run: Run, life: Life) -> float:

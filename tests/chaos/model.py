@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.lives import Hold, Life, Run, Span, asked_by
+from tests.chaos.lives import Hold, Life, Run, Span, asked_by, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +31,9 @@ class Story:
         setup = self.of("setup")[0]
         self.lease, self.stale = float(setup["lease"]), float(setup["stale"])
         self.kinds: dict[str, dict[str, Any]] = setup["kinds"]
-        self.kills = self._spans("kill")
-        self.freezes = self._spans("freeze")
-        self.outages = self._spans("outage")
+        self.kills = spans(self.events, "kill")
+        self.freezes = spans(self.events, "freeze")
+        self.outages = spans(self.events, "outage")
         self.calls = self.of("call")
         self.accepted = [call for call in self.calls if call["out"] == "triggered"]
         self.lives = {
@@ -53,12 +53,6 @@ class Story:
 
     def of(self, *names: str) -> list[Event]:
         return [event for event in self.events if event["e"] in names]
-
-    def _spans(self, name: str) -> list[Span]:
-        return [
-            Span(t=event["t"], to=event["to"], worker=event.get("worker"), pid=event.get("pid"))
-            for event in self.of(name)
-        ]
 
     def _read_runs(self) -> None:
         open_runs: dict[tuple[Any, ...], Run] = {}

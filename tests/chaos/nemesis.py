@@ -71,6 +71,25 @@ class Nemesis:
         harm = self.chance.choices([*self._harms], [*self._harms.values()])[0]
         harm()
 
+    def strike_for(self, seconds: float, kills: int, also: Callable[[], None] = lambda: None) -> None:
+        """Strike until the time is over; more often where the kills fall behind. `also` is called each time."""
+        began = monotonic()
+        ends = began + seconds
+        while monotonic() < ends:
+            self.tend()
+            passed = (monotonic() - began) / seconds
+            behind = self.kills < kills * passed and self.chance.random() < 0.5
+            (self.kill_some if behind else self.strike)()
+            also()
+            wake = min(ends, monotonic() + self.chance.uniform(0.2, 2.5))
+            while monotonic() < wake:
+                self.tend()
+                time.sleep(0.05)
+
+    def kill_some(self) -> None:
+        """Kill where the kills fall behind."""
+        self.kill_child()
+
     def tend(self) -> None:
         """Thaw whoever was frozen for long enough, and replace the dead."""
         for worker, (until, _) in [*self._frozen.items()]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import sys
 import threading
 from time import monotonic
 from typing import Any
@@ -13,6 +11,7 @@ import django
 
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from tests.chaos.history import note
+from tests.chaos.program import until_told
 
 #: Seconds between two calls of a thread, at least and at most.
 PAUSE = (0.02, 0.2)
@@ -92,15 +91,8 @@ def listen() -> None:
 
 
 def main() -> None:
-    seed, count = int(sys.argv[1]), int(sys.argv[2])
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     listen()
-    threads = [threading.Thread(target=produce, args=(seed + n, stop)) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    until_told(produce)
 
 
 if __name__ == "__main__":

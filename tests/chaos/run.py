@@ -119,7 +119,7 @@ class Chaos:
             producers = [self._producer(number, env) for number in range(PRODUCERS)]
             for producer in producers:
                 stack.callback(producer.kill)
-            self._harm()
+            self.nemesis.strike_for(self.plan.seconds, self.plan.kills, self._forget_mutex)
             self.nemesis.rest()
             for producer in producers:
                 producer.stop()
@@ -173,23 +173,6 @@ class Chaos:
             str(THREADS),
         ]
         return Process(command, log=self.directory / f"producer-{number}.log", env=env)
-
-    def _harm(self) -> None:
-        """Strike until the time is over; more often where the kills fall behind."""
-        began = monotonic()
-        ends = began + self.plan.seconds
-        while monotonic() < ends:
-            self.nemesis.tend()
-            passed = (monotonic() - began) / self.plan.seconds
-            if self.nemesis.kills < self.plan.kills * passed and self.nemesis.chance.random() < 0.5:
-                self.nemesis.kill_child()
-            else:
-                self.nemesis.strike()
-            self._forget_mutex()
-            wake = min(ends, monotonic() + self.nemesis.chance.uniform(0.2, 2.5))
-            while monotonic() < wake:
-                self.nemesis.tend()
-                time.sleep(0.05)
 
     def _forget_mutex(self) -> None:
         # A worker that is killed while it looks for lost messages keeps all others from it for five minutes.

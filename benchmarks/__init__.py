@@ -1,0 +1,1 @@
+"""What things cost, measured next to others: `python -m benchmarks.locks`. A benchmark is not a test."""

@@ -1,0 +1,42 @@
+"""A short cut of a chaos run, for the tests: started as a program of its own, and its report read."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from tests.processes import ROOT, tied_to_us
+
+
+def run_cut(module: str, *arguments: str, timeout: float = 240) -> str:
+    """Run a chaos module and return its report; fails where it found a violation, or did not end in time."""
+    # Measuring coverage there would be one more nemesis, and its processes are killed anyway.
+    foreign = ("CELERY_", "TEST_", "COV")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    chaos = subprocess.Popen(
+        tied_to_us([sys.executable, "-m", module, *arguments]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        env=env,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        report, _ = chaos.communicate(timeout=timeout)
+    finally:
+        if chaos.poll() is None:
+            os.killpg(chaos.pid, signal.SIGKILL)
+            chaos.wait()
+    assert chaos.returncode == 0, report
+    assert "violations: 0" in report
+    return report
+
+
+def count(name: str, report: str) -> int:
+    """Return a count of a report, 0 where it is not there."""
+    found = re.search(rf"^  {re.escape(name)} +(\d+)$", report, re.MULTILINE)
+    return int(found[1]) if found else 0
