@@ -21,6 +21,10 @@ GRACE = 1.0
 MOMENT = 0.25
 #: Seconds after which billiard takes a child that does not answer for lost.
 LOST_CHILD = 12.0
+#: Seconds after which a delivery no longer asks a store that does not answer, and sends its message again.
+GIVES_UP = 5.5
+#: Seconds after which such a message comes back.
+WAITS = 5.0
 
 
 class Story:
@@ -48,6 +52,9 @@ class Story:
             elif life is not None:
                 (life.received if event["e"] == "received" else life.preruns).append(event)
         self._read_replaced()
+        self._deliveries: dict[int, list[float]] = {}
+        for event in self.of("prerun"):
+            self._deliveries.setdefault(event["pid"], []).append(event["t"])
         for life in self.lives.values():
             life.holds = [*self._holds(life)]
 
@@ -134,13 +141,15 @@ class Story:
         following = [*(run.start for run in life.runs[1:]), None]
         for run, then in zip(life.runs, following, strict=False):
             yield from self._holds_of(run, life, then)
-        begun = {asked_by(run, life) for run in life.runs}
-        for (
-            prerun
-        ) in life.preruns:  # a second delivery may hold the claim for a moment, to find that it has to wait
-            if prerun["t"] not in begun:
-                t = prerun["t"]
-                yield Hold(begin=t, until=t, bound=self._passed(t) + self.lease + GRACE, earliest=t)
+        # A delivery without a body may hold the claim for a moment, to find that it has to wait, or may give the
+        # claim that it did not get an answer for back to the queue.
+        for prerun in self._without_body(life):
+            t, over = prerun["t"], self._over(prerun)
+            bound = self._passed(t) + self.lease + GRACE
+            if any(span.touches(t, over) for span in self.outages):
+                later = min((run.start for run in life.runs if run.start > t), default=inf)
+                bound = max(bound, min(later, self._passed(over) + WAITS + self.stale + GRACE))
+            yield Hold(begin=t, until=t, bound=bound, earliest=t)
 
     def _queued(self, life: Life) -> Hold:
         """From the call to the first body."""
@@ -153,9 +162,8 @@ class Story:
             until = min(until, life.preruns[0]["t"])
         if life.traits["limit"] and life.state in ("REVOKED", "IGNORED"):
             until = min(until, call["t"] + self.stale - life.traits["limit"])
-        for prerun in life.preruns:  # a child that dies before the body: its worker settles
-            if any(kill.pid == prerun["pid"] and kill.t >= prerun["t"] - GRACE for kill in self.kills):
-                until = min(until, prerun["t"])
+        for prerun in self._without_body(life):
+            until = min(until, self._kept_without_body(prerun))
             if life.traits["limit"]:  # its time is over while it waits for the store
                 until = min(until, prerun["t"] + life.traits["limit"] - GRACE / 2)
         if life.runs:
@@ -165,6 +173,38 @@ class Story:
                 until = min(until, asked_by(first, life) if first.lost_at_start else first.start)
         return Hold(begin=call["to"], until=until, bound=bound, earliest=call["t"])
 
+    def _without_body(self, life: Life) -> list[Event]:
+        """The deliveries that did not come to a body."""
+        begun = {asked_by(run, life) for run in life.runs}
+        return [prerun for prerun in life.preruns if prerun["t"] not in begun]
+
+    def _over(self, prerun: Event) -> float:
+        """When a delivery without a body was over at the latest: its process goes on to another one, or gives up."""
+        t = prerun["t"]
+        following = min((other for other in self._deliveries[prerun["pid"]] if other > t), default=inf)
+        return float(min(following, t + GIVES_UP))
+
+    def _kept_without_body(self, prerun: Event) -> float:
+        """Until when a claim is sure to stand in spite of a delivery that did not come to its body.
+
+        A start that got no answer may have made a lease of it, which nobody renews. Its process puts that right as
+        soon as the store is back; unless it is dead or frozen by then, or the store is away again.
+        """
+        t, over = prerun["t"], self._over(prerun)
+        worker, pid = prerun["worker"], prerun["pid"]
+        away = [span for span in self.outages if span.touches(t, over)]
+        needed = max([over, *(span.to + self.lease + GRACE for span in away)]) if away else over
+        if any(kill.touches(t, needed) and self.hits(kill, worker, pid) for kill in self.kills):
+            return float(t)  # it may have been killed in its start: its worker settles
+        frozen = any(span.touches(t, needed) and self.hits(span, worker, pid) for span in self.freezes)
+        if not frozen and not away:
+            return inf  # it was answered
+        since = max([t, *(span.to for span in away if span.t <= t <= span.to)])
+        again = any(span not in away[:1] and span.touches(t, needed) for span in self.outages)
+        if frozen or again or since == t:
+            return float(since + self.lease - GRACE)
+        return inf
+
     def _passed(self, moment: float) -> float:
         """When the store was there again, if it was away at this moment."""
         return max([moment, *(span.to for span in self.outages if span.touches(moment, moment + GRACE))])
@@ -172,7 +212,7 @@ class Story:
     def _holds_of(self, run: Run, life: Life, following: float | None) -> Iterable[Hold]:
         earliest = asked_by(run, life)
         late = self.lease + GRACE
-        queued_bound = following if following is not None else run.over + self.stale + GRACE
+        queued_bound = following if following is not None else self._passed(run.over) + self.stale + GRACE
         if run.how == "retry" and run.end is not None:
             shaken = self.disturbed(run.end - GRACE, run.end + GRACE, run.worker, run.pid)
             until = run.end if shaken else min(run.end + self.stale, following or inf)

@@ -87,6 +87,15 @@ def kill(t: float, pid: int | None = None, worker: int = WORKER) -> Event:
     return {"e": "kill", "t": t, "to": t + 0.05, "worker": worker, "pid": pid}
 
 
+def outage(t: float, to: float) -> Event:
+    return {"e": "outage", "t": t, "to": to}
+
+
+def begun(t: float, task: str, pid: int = CHILD) -> Event:
+    """Return a delivery that does not come to its body."""
+    return {"e": "prerun", "t": t, "task": task, "pid": pid, "worker": WORKER}
+
+
 def freeze(t: float, to: float, pid: int | None = None) -> Event:
     return {"e": "freeze", "t": t, "to": to, "worker": WORKER, "pid": pid}
 

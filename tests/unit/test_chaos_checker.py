@@ -7,7 +7,20 @@ from typing import Any
 import pytest
 
 from tests.chaos.history import Event, note, read
-from tests.unit.histories import CHILD, WORKER, body, call, checked, duplicate, freeze, kill, rules, state
+from tests.unit.histories import (
+    CHILD,
+    WORKER,
+    begun,
+    body,
+    call,
+    checked,
+    duplicate,
+    freeze,
+    kill,
+    outage,
+    rules,
+    state,
+)
 
 TWO_BODIES = "no two trusted bodies of one key"
 FENCES = "fences grow"
@@ -237,6 +250,59 @@ def test_time_limit_ends_a_task_that_waits_for_the_store() -> None:
     assert rules(
         call(1, "A", kind="limited"), waits, state("A", "FAILURE"), call(3, "B", kind="limited")
     ) >= {ONE}
+
+
+@pytest.mark.parametrize(
+    ("harm", "free_from"),
+    [
+        ([], None),
+        ([outage(4.5, 5.4)], 5.0),
+        ([freeze(4.1, 8.0)], 5.0),
+        ([kill(4.1, CHILD)], 2.5),
+        ([kill(4.1)], 2.5),
+    ],
+    ids=["nothing else", "store away again", "frozen", "child killed", "worker killed"],
+)
+def test_start_without_an_answer_gives_the_claim_back(harm: list[Event], free_from: float | None) -> None:
+    """Such a start makes a lease of the claim as soon as the store is back, and nobody renews it."""
+    unanswered = [
+        call(1, "A"),
+        begun(2.5, "A"),
+        outage(2.0, 4.0),
+        *harm,
+        begun(9.0, "A"),
+        state("A", "IGNORED"),
+    ]
+
+    def found(t: float) -> set[str]:
+        return rules(unanswered, call(t, "B"), body("B", t + 0.2, t + 0.5, pid=12))
+
+    if free_from is None:
+        assert ONE in found(8.0)
+    else:
+        assert found(free_from + 0.1) == set()
+        assert ONE in found(free_from - 0.1)
+
+
+def test_start_that_the_store_may_have_heard_before_it_went_away() -> None:
+    unanswered = [call(1, "A"), begun(2.5, "A"), outage(2.6, 5.0), begun(9.0, "A"), state("A", "IGNORED")]
+    assert ONE in rules(unanswered, call(3.4, "B"), body("B", 5.1, 5.5, pid=12))
+    assert rules(unanswered, call(5.0, "B"), body("B", 5.1, 5.5, pid=12)) == set()
+
+
+def test_child_that_is_killed_long_after_a_delivery_took_nothing_with_it() -> None:
+    told_to_wait = [call(1, "A"), begun(2, "A"), state("A", "IGNORED")]
+    second = [call(9.5, "B"), *body("B", 9.7, 10, pid=12)]
+    assert ONE in rules(told_to_wait, kill(9, CHILD), second)
+    assert ONE not in rules(told_to_wait, kill(2.1, CHILD), second)
+
+
+def test_claim_that_was_given_back_stands_until_its_message_starts() -> None:
+    first = [call(1, "A", kind="late"), *body("A", 1.5, None, kind="late"), kill(2), begun(7, "A", pid=12)]
+    ended = body("A", 20, 21, kind="late", pid=13)
+    assert rules(first, ended, duplicate(15, "A", kind="late")) == {WITNESS}
+    assert rules(first, ended, outage(6.9, 9), duplicate(15, "A", kind="late")) == set()
+    assert rules(first, ended, outage(6.9, 9), duplicate(23, "A", kind="late")) == {WITNESS}
 
 
 def test_call_that_fails_though_the_store_is_there() -> None:
