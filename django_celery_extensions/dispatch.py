@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks for a store that has to learn, within a lease, that a claim is queued again.
+QUEUE_SECONDS = 0.25
+
 #: The result that the task being sent belongs to, for Celery to hand out instead of a second one.
 sending: ContextVar[InvocationResult | None] = ContextVar("django_celery_extensions_sending", default=None)
 #: The producer that all messages of one :func:`dispatch_many` go through.
@@ -197,15 +200,13 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     add_header(task, options, replace(header, claimed=task.policy.unique))
     if not task.policy.unique:
         return send(args, kwargs, **options)
-    ask = Ask(
-        name=header.name,
-        task_id=header.task_id,
-        claim=header.stale + _delay(task, options),
-        proof=execution.token if running else header.token,
-    )
+    lasts, token = header.stale + _delay(task, options), execution.token if running else header.token
+    ask = Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token)
     try:
         claim_store(eager=True).admit(ask)
     except StoreUnavailable as exc:
+        if token:
+            owe_queued(Holding(name=header.name, task_id=header.task_id, token=token), lasts)
         logger.warning("the claim of %s[%s] is not armed for its retry: %s", task.name, task_id, exc)
     if running:
         execution.handed_over = True
@@ -249,6 +250,18 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
 def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:
     """End the claim of a message that was not sent. Nobody else can have one with its task id: twice does no harm."""
     claim_store(eager=eager).settle(Holding(name=name, task_id=task_id, token=""), unsent=True)
+
+
+def owe_queued(holding: Holding, lasts: float) -> None:
+    """Queue the claim that an execution has, or may have, for its message that was sent again, once the store is back.
+
+    A running claim that nobody renews is gone after one lease. Harmless where the message has started meanwhile.
+    """
+    heartbeat.owe(partial(_requeue, holding, lasts), pause=QUEUE_SECONDS)
+
+
+def _requeue(holding: Holding, lasts: float) -> None:
+    claim_store(eager=True).requeue(holding, lasts)
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:

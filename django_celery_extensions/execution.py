@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry
@@ -12,7 +13,7 @@ from celery.utils import uuid
 
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
-from django_celery_extensions.dispatch import add_header
+from django_celery_extensions.dispatch import add_header, owe_queued
 from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
@@ -112,7 +113,7 @@ class Execution:
         claim = self._drop_claim()
         if window is None and (claim is None or self.handed_over):
             return
-        holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
+        holding = self._holding()
         try:
             patiently(lambda: claim_store(eager=self.eager).settle(holding, window))
         except StoreUnavailable as exc:
@@ -127,9 +128,8 @@ class Execution:
 
     def give_up_queued(self) -> None:
         """End a claim that is queued for this task, which has ended by another delivery of its message."""
-        holding = Holding(name=self.header.name, task_id=self.task_id, token=self.token)
         try:
-            claim_store(eager=self.eager).settle(holding, lost=True)
+            claim_store(eager=self.eager).settle(self._holding(), lost=True)
         except StoreUnavailable as exc:
             logger.warning("the claim of %s[%s] ends by itself: %s", self.task.name, self.task_id, exc)
 
@@ -165,9 +165,24 @@ class Execution:
         try:
             patiently(lambda: claim_store(eager=self.eager).admit(ask))
         except StoreUnavailable as exc:
+            owe_queued(self._holding(), self.header.stale)
             logger.warning(
                 "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
             )
+
+    def stay_queued(self, countdown: float) -> None:
+        """Undo a start that got no answer, once the store is back: it may have been carried out, or may be yet.
+
+        Its lease would end before the message, which was sent again, comes back after ``countdown`` seconds.
+        """
+        policy = self.task.policy
+        if policy.unique and self.header.follows in (None, self.task_id):
+            owe_queued(self._holding(), self.header.stale + countdown)
+        elif policy.unique or policy.runs_alone:  # it had no claim before
+            heartbeat.owe(partial(_settle, self._holding()))
+
+    def _holding(self) -> Holding:
+        return Holding(name=self.header.name, task_id=self.task_id, token=self.token)
 
     def wait(self, why: str, *, follows: str | None, countdown: float | None = None) -> Ignore:
         """Send the message again, to come back after a while; costs no retry.
@@ -194,6 +209,7 @@ class Execution:
             try:
                 claim_store(eager=self.eager).admit(ask)
             except StoreUnavailable as exc:
+                owe_queued(self._holding(), self.header.stale + countdown)
                 logger.warning(
                     "the claim of %s[%s] is not armed for its wait: %s", self.task.name, self.task_id, exc
                 )
@@ -255,6 +271,10 @@ def patiently(step: Callable[[], Any]) -> tuple[float, Any]:
         except StoreUnavailable:
             time.sleep(pause)
     return time.monotonic(), step()
+
+
+def _settle(holding: Holding) -> None:
+    claim_store(eager=True).settle(holding)
 
 
 def mark_delivery(request: dict[str, Any]) -> str:

@@ -163,7 +163,9 @@ def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
     if execution.eager:
         raise exc
     logger.warning("task %s[%s] waits for the store: %s", execution.task.name, execution.task_id, exc)
-    raise execution.wait(str(exc), follows=execution.header.follows, countdown=WAIT_LONGEST) from exc
+    waits = execution.wait(str(exc), follows=execution.header.follows, countdown=WAIT_LONGEST)
+    execution.stay_queued(WAIT_LONGEST)
+    raise waits from exc
 
 
 def watch(task: DjangoTask, trace: Callable[..., Any]) -> Callable[..., Any]:

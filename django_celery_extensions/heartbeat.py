@@ -43,6 +43,8 @@ class _Debt:
     pay: Callable[[], object]
     #: Moment (monotonic) of the next try.
     due: float
+    #: Seconds between two tries.
+    pause: float
     #: How often the store has answered.
     paid: int = 0
 
@@ -74,16 +76,16 @@ class Heartbeat:
         with self._wake:
             self._held.pop(id(lease), None)
 
-    def owe(self, pay: Callable[[], object]) -> None:
-        """Call ``pay`` as soon as its store can be reached.
+    def owe(self, pay: Callable[[], object], *, pause: float = RETRY_SECONDS) -> None:
+        """Call ``pay`` as soon as its store can be reached: look for it every ``pause`` seconds.
 
         A store that did not answer may have made what was asked for, or may make it yet: the command waits in a
         buffer. So it is called again after it could be paid, and must do no harm then.
         """
         now = monotonic()
         with self._wake:
-            self._owed.append(_Debt(pay=pay, due=now + RETRY_SECONDS))
-            self._ensure_thread(now + RETRY_SECONDS)
+            self._owed.append(_Debt(pay=pay, due=now + pause, pause=pause))
+            self._ensure_thread(now + pause)
 
     def _ensure_thread(self, looks_at: float) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -137,7 +139,7 @@ class Heartbeat:
             if debt in self._owed:
                 self._owed.remove(debt)
                 if paid < PAYMENTS:
-                    self._owed.append(replace(debt, due=monotonic() + RETRY_SECONDS, paid=paid))
+                    self._owed.append(replace(debt, due=monotonic() + debt.pause, paid=paid))
 
     def _renew(self, place: str, due: Sequence[Lease]) -> None:
         now = monotonic()

@@ -136,6 +136,14 @@ class ClaimStore(Renewer):
         """
 
     @abstractmethod
+    def requeue(self, holding: Holding, lasts: float) -> bool:
+        """Queue a running claim again for ``lasts`` seconds, if task and token are still its own; never makes one.
+
+        For an execution that does not know whether its start was carried out: by then its message, sent again,
+        may have started, or even ended. Returns whether the claim is queued by this execution.
+        """
+
+    @abstractmethod
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """Open the ignore window for ``window`` seconds from now."""
 

@@ -88,6 +88,17 @@ class CacheClaimStore(CacheStore, ClaimStore):
                 self._open_window(holding.name, holding.task_id, window)
             return mine
 
+    def requeue(self, holding: Holding, lasts: float) -> bool:
+        """See :meth:`ClaimStore.requeue`."""
+        with translated_errors():
+            held = _read(self._cache, holding.name)
+            if held is None or held.task_id != holding.task_id:
+                return False
+            if held.token != holding.token and (held.token or held.by != holding.token):
+                return False
+            value = (holding.task_id, "", held.fence, holding.token)
+            return self.put(keys.claim_key(holding.name), value, lasts)
+
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""
         with translated_errors():

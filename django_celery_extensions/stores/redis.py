@@ -24,7 +24,7 @@ from django_celery_extensions.stores.redis_client import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_ADMIT, _START, _SETTLE, _RENEW = map(Script, ("admit", "start", "settle", "renew"))
+_ADMIT, _START, _SETTLE, _REQUEUE, _RENEW = map(Script, ("admit", "start", "settle", "requeue", "renew"))
 
 
 class RedisClaimStore(RedisStore, ClaimStore):
@@ -52,6 +52,12 @@ class RedisClaimStore(RedisStore, ClaimStore):
         args = (holding.task_id, holding.token, ms(window), flag(unsent), flag(lost))
         with translated_errors():
             return bool(_SETTLE(self._client, self._keys(holding.name), args))
+
+    def requeue(self, holding: Holding, lasts: float) -> bool:
+        """See :meth:`ClaimStore.requeue`."""
+        key, args = self.key(keys.claim_key(holding.name)), (holding.task_id, holding.token, ms(lasts))
+        with translated_errors():
+            return bool(_REQUEUE(self._client, [key], args))
 
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""

@@ -61,8 +61,6 @@ class ClaimModel:
         mine = state.claim in ((ask.task_id, ""), (ask.task_id, ask.token))
         if ask.patient and state.claim == (ask.task_id, "") and state.given_back_by:
             mine = False
-        if ask.patient and state.claim == (ask.task_id, "") and state.given_back_by:
-            mine = False
         if ask.window and state.window is not None:
             if mine:
                 state.claim = None
@@ -89,6 +87,14 @@ class ClaimModel:
         if unsent:
             state.replaced = {old: new for old, new in state.replaced.items() if new != holding.task_id}
         return mine
+
+    def requeue(self, holding: Holding) -> bool:
+        state = self.of(holding.name)
+        queued = state.claim == (holding.task_id, "") and state.given_back_by == holding.token
+        if state.claim != (holding.task_id, holding.token) and not queued:
+            return False
+        state.claim, state.given_back_by = (holding.task_id, ""), holding.token
+        return True
 
     def owns(self, holding: Holding) -> bool:
         return self.of(holding.name).claim == (holding.task_id, holding.token)

@@ -132,10 +132,16 @@ class Claims(RuleBasedStateMachine):
         for _ in range(1 + again):
             assert self.store.renew([(holding, LASTS) for holding in holdings]) == expected
 
+    @rule(name=NAMES, task=TASKS, token=TOKENS, again=RARELY)
+    def requeue(self, name: str, task: str, token: str, again: bool) -> None:
+        holding = Holding(name=name, task_id=task, token=token)
+        for _ in range(1 + again):
+            assert self.store.requeue(holding, LASTS) is self.model.requeue(holding)
+
     @precondition(lambda self: any(state.claim for state in self.model.names.values()))
     @rule(
         data=st.data(),
-        way=st.sampled_from(("start", "settle", "renew", "requeue", "lose", "replace", "unsend")),
+        way=st.sampled_from(("start", "settle", "renew", "admit", "requeue", "lose", "replace", "unsend")),
     )
     def owner(self, data: st.DataObject, way: str) -> None:
         """What happens to a claim that is held; drawn at random, that would be rare."""
@@ -148,6 +154,8 @@ class Claims(RuleBasedStateMachine):
         elif way == "renew":
             self.renew([Holding(name=name, task_id=task, token=token)], again=False)
         elif way == "requeue":
+            self.requeue(name, task, token or data.draw(TOKENS), again=False)
+        elif way == "admit":
             self.admit(name, task, LASTS, window=False, replace_=False, proof=token, again=False)
         elif way == "replace":
             newer = data.draw(TASKS)

@@ -304,3 +304,35 @@ def test_patient_start_leaves_the_claim_of_a_retry_alone(store: ClaimStore) -> N
     assert store.start(ask("A", "second", patient=True)).verdict is BUSY, "it is the retry's"
     assert held_by(store) == ("A", "")
     assert store.start(ask("A", "second")).verdict is FREE
+
+
+# a start without an answer
+
+
+def test_claim_goes_back_to_the_queue_from_the_execution_that_may_have_started(backend: Backend) -> None:
+    store = backend.store
+    store.admit(ask("A"))
+    fence = store.start(ask("A", "t", claim=backend.shortest)).fence
+    for _ in range(2):
+        assert store.requeue(of("A", "t"), 60)
+    store.start(ask("B", "u", name="other", claim=backend.shortest))
+    wait_until(lambda: store.holding("other") is None, timeout=5, what="such a lease ended")
+    assert held_by(store) == ("A", "")
+    assert store.start(ask("A", "sent again")).fence > fence
+
+
+@pytest.mark.parametrize("token", ["", "sent again"])
+def test_claim_that_is_not_that_execution_s_stays_as_it_is(store: ClaimStore, token: str) -> None:
+    store.admit(ask("A"))
+    if token:
+        store.start(ask("A", token))
+    assert not store.requeue(of("A", "t"), 60)
+    assert not store.requeue(of("B", token), 60)
+    assert held_by(store) == ("A", token)
+
+
+def test_claim_that_has_ended_is_not_made_again(store: ClaimStore) -> None:
+    store.start(ask("A", "t"))
+    store.settle(of("A", "t"))
+    assert not store.requeue(of("A", "t"), 60)
+    assert store.holding("n") is None

@@ -35,6 +35,7 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
     "start": lambda store: store.start(ask("A", "t", window=True)),
     "settle": lambda store: store.settle(Holding(name="n", task_id="A", token="t"), 60),
     "renew": lambda store: store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]),
+    "requeue": lambda store: store.requeue(Holding(name="n", task_id="A", token="t"), 60.0),
     "open_window": lambda store: store.open_window("n", "A", 60),
     "holding": lambda store: store.holding("n"),
     "forget": lambda store: store.forget("n"),

@@ -37,6 +37,7 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
     "start": lambda store: store.start(ask("A", "t", window=True)),
     "settle": lambda store: store.settle(Holding(name="n", task_id="A", token="t"), 60),
     "renew": lambda store: store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]),
+    "requeue": lambda store: store.requeue(Holding(name="n", task_id="A", token="t"), 60.0),
     "open_window": lambda store: store.open_window("n", "A", 60),
     "holding": lambda store: store.holding("n"),
     "forget": lambda store: store.forget("n"),
@@ -48,7 +49,7 @@ def test_scripts_are_sent_again_to_a_server_that_forgot_them(
 ) -> None:
     store = on_redis.store
     for number in range(2):
-        for step in ("admit", "start", "settle", "renew"):
+        for step in ("admit", "start", "settle", "requeue", "renew"):
             redis.script_flush()
             STEPS[step](store)
         assert store.admit(ask("A", name=f"other-{number}")).verdict is FREE

@@ -1,0 +1,97 @@
+"""A store that is away when a message starts or is sent again: its claim is kept all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery.exceptions import Ignore, Retry
+from django.test import override_settings
+
+from django_celery_extensions import execution
+from django_celery_extensions.config import settings
+from django_celery_extensions.exceptions import StoreUnavailable
+from django_celery_extensions.keys import unique_name
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.redis import RedisClaimStore
+from tests.project import tasks
+from tests.project.celery import app
+from tests.servers import RedisServer
+from tests.settings import redis_cache
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django_celery_extensions.stores.base import Holding
+    from tests.live import Live
+
+pytestmark = [pytest.mark.integration]
+
+LEASE = 1.0
+
+
+@pytest.fixture
+def store(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A server that this test may freeze; nobody waits for it for long."""
+    server = make_server(RedisServer)
+    cache = redis_cache(server.url)
+    cache["OPTIONS"]["SOCKET_TIMEOUT"] = 0.1
+    monkeypatch.setattr(execution, "STORE_PAUSES", (0.01,))
+    with override_settings(CACHES={"default": cache}, DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT=LEASE):
+        yield server
+
+
+@contextlib.contextmanager
+def delivered(task: Any, *args: Any) -> Iterator[Any]:
+    """Call a task and take its message as a worker's process does, up to its body."""
+    result = task.delay(*args)
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue("celery").get(timeout=5)
+        message.ack()
+    task.push_request(**{**message.headers, "args": args, "kwargs": {}, "called_directly": False})
+    try:
+        yield result
+    finally:
+        task.pop_request()
+
+
+def claim_of(task: Any, *args: Any) -> Holding | None:
+    """Return the claim of a call as the store has it."""
+    return claim_store().holding(unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, {}))
+
+
+def stays_queued(task: Any, task_id: str, since: float) -> None:
+    """Wait for longer than a lease; nobody else is let in."""
+    while time.monotonic() < since + LEASE + 0.5:
+        assert task.delay("a").id == task_id
+        time.sleep(0.05)
+    claim = claim_of(task, "a")
+    assert claim is not None
+    assert claim.token == "", "it is queued, for the message that was sent again"
+
+
+def test_message_that_waits_for_the_store_keeps_its_claim(live_app: Live, store: RedisServer) -> None:
+    """The lease of the unanswered start would end before the message comes back."""
+    with delivered(tasks.silent, "other"):
+        tasks.silent("other")  # the scripts are known to the server now
+    with delivered(tasks.silent, "a") as result, store.frozen(), pytest.raises(Ignore):
+        tasks.silent("a")
+    thawed = time.monotonic()
+    wait_until(lambda: claim_of(tasks.silent, "a"), what="the server is awake")
+    stays_queued(tasks.silent, result.id, thawed)
+
+
+def test_retry_that_could_not_be_told_to_the_store_keeps_its_claim(
+    live_app: Live, store: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise StoreUnavailable
+
+    with delivered(tasks.flaky, "a") as result, monkeypatch.context() as patch:
+        patch.setattr(RedisClaimStore, "admit", away)
+        with pytest.raises(Retry):
+            tasks.flaky("a")
+    stays_queued(tasks.flaky, result.id, time.monotonic())
