@@ -47,6 +47,8 @@ STORE_PAUSES = (0.5, 1.5)
 WAITS = "dce_waits"
 #: Seconds before a message that has to wait comes back: the first, doubled each time, and the longest.
 WAIT_FIRST, WAIT_LONGEST = 0.1, 5.0
+#: How long a process may go on that was told to end: billiard kills it 0.1 seconds later.
+DYING_SECONDS = 0.5
 #: How often a second delivery of a message waits for the message that the first one sent instead (its retry).
 PATIENCE = 10
 
@@ -293,8 +295,14 @@ def marks_of(request: dict[str, Any]) -> dict[str, Any]:
     return header
 
 
-def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: bool = False) -> None:
-    """Settle the claim of a message from its headers, where no body can: end it, or keep it queued."""
+def abandon(
+    task: DjangoTask, request: dict[str, Any], *, token: str, requeue: bool = False, dying: bool = False
+) -> None:
+    """Settle the claim of a message from its headers, where no body can: end it, or keep it queued.
+
+    ``dying``: the body is told to end, and may have some moments left. A running claim ends after them by itself,
+    or when the body has ended.
+    """
     header = read_header(request, request.get("id"))
     if header is None or not (task.policy.unique or task.policy.runs_alone):
         return
@@ -303,7 +311,10 @@ def abandon(task: DjangoTask, request: dict[str, Any], *, token: str, requeue: b
         if requeue and task.policy.unique:
             store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale, proof=token))
         else:
+            holding = Holding(name=header.name, task_id=header.task_id, token=token)
+            if dying and store.renew([(holding, DYING_SECONDS)]) == [True]:
+                return
             # With a token: the execution is gone, and may not have come to its start.
-            store.settle(Holding(name=header.name, task_id=header.task_id, token=token), lost=bool(token))
+            store.settle(holding, lost=bool(token))
     except CeleryError as exc:  # the store is away, or the cache can't be used
         logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)

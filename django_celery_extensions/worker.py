@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request as CeleryRequest
 
 from django_celery_extensions.execution import abandon, mark_delivery
@@ -39,22 +40,24 @@ class Request(CeleryRequest):
         super().reject(requeue=requeue)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """End the claim after the hard time limit: the child was killed in the body."""
+        """End the claim after the hard time limit: the child is killed in the body."""
         super().on_timeout(soft, timeout)
         if not soft:
-            self._settle()
+            self._settle(dying=True)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """End the claim when the child was lost; it has settled by itself where it could return (``return_ok``)."""
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         if not return_ok:
-            self._settle()
+            # The pool tells of the time limit before it kills the child.
+            exc = exc_info.exception
+            self._settle(dying=isinstance(getattr(exc, "exc", exc), TimeLimitExceeded))
 
     def terminate(self, pool: BasePool, signal: Any = None) -> None:
         """End the claim of a task that is killed."""
         super().terminate(pool, signal=signal)
         if self._already_revoked:
-            self._settle()
+            self._settle(dying=True)
 
     def cancel(self, pool: BasePool, *args: Any, **kwargs: Any) -> None:
         """Keep the claim of a running task whose message goes back to the broker: the worker shuts down."""
@@ -62,7 +65,7 @@ class Request(CeleryRequest):
         if pool.is_green:
             return  # called from the event loop's hub, which must not wait for a store; the lease ends the claim
         self._requeued = self.task.acks_late and not self.acknowledged
-        self._settle()
+        self._settle(dying=True)
 
     def revoked(self) -> bool:
         """End the claim of a message that is not started because it was revoked or has expired."""
@@ -72,8 +75,8 @@ class Request(CeleryRequest):
             self._settle(started=False)
         return revoked
 
-    def _settle(self, *, started: bool = True) -> None:
+    def _settle(self, *, started: bool = True, dying: bool = False) -> None:
         if self._token is None:
             return
-        started = started and self.time_start is not None
-        abandon(self.task, self.request_dict, token=self._token if started else "", requeue=self._requeued)
+        token = self._token if started and self.time_start is not None else ""
+        abandon(self.task, self.request_dict, token=token, requeue=self._requeued, dying=dying)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,6 +109,18 @@ def test_ending_settles_the_claim_on_other_pools(
     if pool == "gevent":
         pytest.importorskip("gevent")
     assert CASES[ending](stage_on(pool)) < max(TIMER, SLOWER.get(ending, BOUND))
+
+
+def test_claim_stands_until_the_body_is_dead(stage: Stage) -> None:
+    """The pool tells of a hard time limit before it ends the process, which may go on for a moment."""
+    stage.send("cling", time_limit=LIMIT)
+    stage.go()
+    wait_until(lambda: stage.holder is None, 15, what="the claim ended", interval=0.001)
+    free = time.time()
+    time.sleep(0.5)  # what lives on would write it down
+    left = stage.left()
+    assert left is not None
+    assert left < free
 
 
 @pytest.mark.parametrize("ending", LAST_CASES)
