@@ -121,6 +121,13 @@ class Stage:
         assert self._make_worker is not None
         self.worker = self._make_worker()
 
+    def has_message(self) -> bool:
+        """Tell whether the broker still has the message of the task, taken by a worker or not."""
+        with tasks.app.connection_for_read() as connection:
+            client = connection.default_channel.client
+            messages = [*client.lrange("celery", 0, -1), *client.hvals("unacked")]
+        return any(self.result.id.encode() in message for message in messages)
+
     def is_active(self) -> bool:
         """Tell whether the worker still has the task in hand."""
         (reply,) = self._ask("active")
