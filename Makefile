@@ -3,6 +3,7 @@
 PYTHON ?= python3
 export PYTHON
 PY := .venv/bin/python
+CHAOS_CUT := tests/integration/test_chaos_cut.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -25,7 +26,9 @@ test:  ## lint, types, unit and integration tests on real servers, with coverage
 	@.ci/venv test lint
 	@.ci/lint
 	@echo "==> unit and integration tests"
-	@$(PY) -m pytest --cov --cov-report=term
+	@$(PY) -m pytest -n 2 --dist loadfile --ignore $(CHAOS_CUT) --cov --cov-report=term
+	@echo "==> a minute of chaos"  # by itself: it and the others would disturb each other
+	@$(PY) -m pytest $(CHAOS_CUT)
 
 lint:  ## ruff, mypy, import-linter
 	@.ci/venv lint
