@@ -149,9 +149,9 @@ def lease_name(kind: str, name: str, args: Sequence[Any]) -> str:
     return _safe(full)
 
 
-def lease_key(name: str, part: str) -> str:
-    """Return a key of a lease. The braces keep all keys of one in one Redis Cluster slot."""
-    return "dce:{" + name + "}:" + part
+def lease_key(name: str) -> str:
+    """Return the start of the keys of a lease. The braces keep them in one Redis Cluster slot."""
+    return "dce:{" + name + "}"
 
 
 def _safe(name: str) -> str:

@@ -57,7 +57,7 @@ class CacheLeaseStore(CacheStore, LeaseStore):
 
     def _taken(self, ask: LeaseAsk, since: float, fence: int) -> Grant:
         # Nobody else writes the fence while this token holds the name.
-        last_key = keys.lease_key(ask.name, "fence")
+        last_key = keys.lease_key(ask.name) + ":fence"
         if not fence:
             fence = max((self._cache.get(last_key) or 0) + 1, time.time_ns() // 1000)
         if not self.put(last_key, fence, ask.lasts + _KEPT) or not self.put(
@@ -102,7 +102,7 @@ class CacheLeaseStore(CacheStore, LeaseStore):
 
 
 def _key(name: str) -> str:
-    return keys.lease_key(name, "holder")
+    return keys.lease_key(name) + ":holder"
 
 
 @renew_in.register(LeaseHolding)

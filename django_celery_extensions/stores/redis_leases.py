@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _TAKE, _END, _RENEW, _HOLDERS = map(Script, ("lease_take", "lease_end", "lease_renew", "lease_holders"))
+#: Ends of the keys of a name, the last one with an owner token after it.
+_PARTS = (":holders", ":about", ":queue", ":alive", ":bell:")
 #: Seconds that a wake-up waits for somebody who is not listening right now.
 _BELL = 10.0
 
@@ -50,7 +52,7 @@ class RedisLeaseStore(RedisStore, LeaseStore):
         """See :meth:`LeaseStore.take`."""
         args = (ask.token, ms(ask.lasts), ask.most, ask.owner, ms(PATIENCE if ask.waits else None))
         with translated_errors():
-            verdict, number = map(text, _TAKE(self._client, _keys(ask.name, self.key), args))
+            verdict, number = map(text, _TAKE(self._client, _keys(ask.name, self.key)[:4], args))
         if verdict == "most":
             raise HolderLimitConflict(ask.name, ask.most, int(number))
         if verdict == "held":
@@ -61,7 +63,7 @@ class RedisLeaseStore(RedisStore, LeaseStore):
     def wait(self, ask: LeaseAsk, at_most: float) -> None:
         """See :meth:`LeaseStore.wait`."""
         try:
-            self._client.blpop([self._bell(ask.name) + ask.token], timeout=max(0.001, self._bounded(at_most)))
+            self._client.blpop([_keys(ask.name, self.key)[-1] + ask.token], timeout=max(0.001, self._bounded(at_most)))
         except Exception as exc:
             # The connection's own timeout was shorter: asking again will tell whether the store is there.
             if not (is_client_error(exc) and "Timeout" in type(exc).__name__):
@@ -89,12 +91,8 @@ class RedisLeaseStore(RedisStore, LeaseStore):
         )
 
     def _end(self, name: str, token: str, *, queued: bool = False) -> bool:
-        keys_ = [*_keys(name, self.key), self._bell(name)]
         with translated_errors():
-            return bool(_END(self._client, keys_, (token, ms(_BELL), flag(queued))))
-
-    def _bell(self, name: str) -> str:
-        return self.key(keys.lease_key(name, "bell:"))
+            return bool(_END(self._client, _keys(name, self.key), (token, ms(_BELL), flag(queued))))
 
     def _bounded(self, at_most: float) -> float:
         # A client gives up an answer that takes longer than its socket_timeout.
@@ -116,7 +114,8 @@ def _holder(name: str, token: str, ms_left: str, words: str) -> Holder:
 
 
 def _keys(name: str, make_key: Callable[[str], str]) -> list[str]:
-    return [make_key(keys.lease_key(name, part)) for part in ("holders", "about", "queue", "alive")]
+    start = make_key(keys.lease_key(name))
+    return [start + part for part in _PARTS]
 
 
 @renewal.register(LeaseHolding)
