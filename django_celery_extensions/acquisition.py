@@ -57,6 +57,8 @@ class Wish:
     timeout: float | None = None
     #: Also in a store that only this process sees.
     alone: bool = False
+    #: Owner token of somebody who asks again and again with the same one until there is an answer; None: a new one.
+    token: str | None = None
 
 
 def make_wish(
@@ -138,7 +140,7 @@ def acquire(wish: Wish) -> HeldLease | None:
     store = lease_store(eager=wish.alone)
     ask = LeaseAsk(
         name=wish.name,
-        token=uuid(),
+        token=uuid() if wish.token is None else wish.token,
         owner=wish.owner,
         lasts=wish.lasts,
         most=wish.most,
@@ -149,8 +151,10 @@ def acquire(wish: Wish) -> HeldLease | None:
         if lease is None and wish.blocking:
             store.leave(ask)
     except BaseException as exc:
-        # It may be held, or queued for, without our knowing; not where asking once was refused.
-        if wish.blocking or not isinstance(exc, (HolderLimitConflict, TaskConfigurationError)):
+        # It may be held, or queued for, without our knowing; not where asking once was refused. Who asks again with
+        # the same token finds out.
+        refused = isinstance(exc, (HolderLimitConflict, TaskConfigurationError))
+        if wish.token is None and (wish.blocking or not refused):
             heartbeat.owe(partial(_leave, ask))
         raise
     if lease is not None:

@@ -23,6 +23,7 @@ from django_celery_extensions.guard import guard, watch
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.keys import default_unique_key_generator, unique_name
+from django_celery_extensions.once import start_once
 from django_celery_extensions.options import (
     Policy,
     Queue,
@@ -378,7 +379,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     # --- Celery's handlers, which tell our hooks -----------------------------------------------------------
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Tell ``on_task_start``; a guarded task tells it once it knows that it may run."""
+        """Tell ``on_task_start``; a guarded task tells it once it knows that it may run.
+
+        Raises Celery's ``Ignore`` for the second message of a slot of beat.
+        """
+        start_once(self)
         if not self.policy.guarded:
             events.STARTED.tell(self, task_id, args, kwargs)
 

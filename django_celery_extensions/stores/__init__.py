@@ -1,4 +1,4 @@
-"""Where claims, ignore windows and leases are kept: the Django cache named by ``CACHE_NAME``, or ZooKeeper."""
+"""Where claims, ignore windows, leases and beat's slots are kept: the Django cache of ``CACHE_NAME``, or ZooKeeper."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from django_celery_extensions.exceptions import TaskConfigurationError
 from django_celery_extensions.stores.base import ClaimStore
 from django_celery_extensions.stores.cache import CacheClaimStore
 from django_celery_extensions.stores.cache_leases import CacheLeaseStore
+from django_celery_extensions.stores.cache_slots import CacheSlotStore
 from django_celery_extensions.stores.leases import LeaseStore
 from django_celery_extensions.stores.redis import RedisClaimStore
 from django_celery_extensions.stores.redis_client import is_redis
 from django_celery_extensions.stores.redis_leases import RedisLeaseStore
+from django_celery_extensions.stores.redis_slots import RedisSlotStore
+from django_celery_extensions.stores.slots import SlotStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +32,16 @@ if TYPE_CHECKING:
 
     from django_celery_extensions.stores.base import Renewer
 
-__all__ = ["ClaimStore", "LeaseStore", "claim_store", "kept_in", "lease_store", "renewer"]
+__all__ = [
+    "ClaimStore",
+    "LeaseStore",
+    "SlotStore",
+    "claim_store",
+    "kept_in",
+    "lease_store",
+    "renewer",
+    "slot_store",
+]
 
 
 def claim_store(*, eager: bool = False) -> ClaimStore:
@@ -53,6 +65,15 @@ def lease_store(*, eager: bool = False) -> LeaseStore:
         msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'"
         raise TaskConfigurationError(msg)
     store: LeaseStore = _store_of_cache("leases", RedisLeaseStore, CacheLeaseStore, eager=eager)
+    return store
+
+
+def slot_store(*, eager: bool = False) -> SlotStore:
+    """Return the store of beat's slots: always the cache, also where ``LOCK_STORE`` says who leads.
+
+    Raises :class:`TaskConfigurationError` like :func:`claim_store`.
+    """
+    store: SlotStore = _store_of_cache("slots", RedisSlotStore, CacheSlotStore, eager=eager)
     return store
 
 
@@ -120,7 +141,7 @@ def _store_of_cache(
     if not store.shared and not eager:
         msg = (
             f"the cache {settings.CACHE_NAME!r} is a LocMemCache, which no other process sees; unique tasks, "
-            "ignore windows and locks need a shared cache (Redis, Memcached, database) in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
+            "ignore windows, locks and beat need a shared cache (Redis, Memcached, database) in DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
         )
         raise TaskConfigurationError(msg)
     return store

@@ -1,0 +1,102 @@
+"""Messages of beat that may have been sent twice: a worker starts the task of a slot once.
+
+Beat claims a slot, sends its message, and notes that it did. If it dies in between, the next leader can't know whether
+the message went out, and sends it again under the same task id. Each sending has an id of its own in a header of the
+message; the one that a worker starts first is the only one that is started. Retries and redeliveries of that message
+carry the same header, and run.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from celery.exceptions import Ignore
+
+from django_celery_extensions.exceptions import CeleryError
+from django_celery_extensions.execution import REACHED, marks_of, patiently
+from django_celery_extensions.stores import slot_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery.app.task import Context
+
+    from django_celery_extensions.task import DjangoTask
+
+logger = logging.getLogger(__name__)
+
+#: Name of the message header.
+SLOT = "dce_slot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotHeader:
+    """What a message of beat says about itself."""
+
+    task_id: str
+    #: Name of the beat, and of its entry.
+    beat: str
+    entry: str
+    #: Microseconds since the epoch at which it was due.
+    slot: int
+    #: Random id of this sending.
+    sending: str
+
+    def pack(self) -> dict[str, Any]:
+        """Return the header as a message carries it."""
+        return {"id": self.task_id, **{name: getattr(self, name) for name in _FIELDS}}
+
+
+_FIELDS = ("beat", "entry", "slot", "sending")
+
+
+def slot_id(beat: str, entry: str, slot: int) -> str:
+    """Return the task id of a slot: the same one whoever sends it, and however often."""
+    return str(uuid5(NAMESPACE_URL, f"django_celery_extensions:{beat}\n{entry}\n{slot}"))
+
+
+def read_slot(headers: Mapping[str, Any] | None, task_id: str | None) -> SlotHeader | None:
+    """Return our header among ``headers``, if there is one and it was made for this task id."""
+    packed = headers.get(SLOT) if headers else None
+    if (
+        not isinstance(packed, dict)
+        or packed.get("id") != task_id
+        or not all(map(packed.__contains__, _FIELDS))
+    ):
+        return None
+    return SlotHeader(task_id=packed["id"], **{name: packed[name] for name in _FIELDS})
+
+
+def start_once(task: DjangoTask) -> None:
+    """Raise ``Ignore`` if this message is of a slot of which another message was started before.
+
+    Costs nothing for a message that is not beat's, and one round trip for one that is. A store that can't be reached
+    for a while never keeps a task from running.
+    """
+    request: Context | None = task.request_stack.top
+    if request is None or request.is_eager or vars(request).get(SLOT) is None:
+        return
+    header = read_slot(vars(request), request.id)
+    if header is None:
+        return
+    try:
+        _, first = patiently(
+            lambda: slot_store(eager=True).start(
+                header.beat,
+                header.entry,
+                header.slot,
+                slot_id(header.beat, header.entry, header.slot),
+                header.sending,
+            )
+        )
+    except CeleryError as exc:  # the store is away, or the cache can't be used
+        logger.warning("task %s[%s] runs, though it may have run before: %s", task.name, request.id, exc)
+        return
+    if not first:
+        why = f"another message of this slot of {header.entry!r} was started before"
+        logger.info("task %s[%s] is not run: %s", task.name, request.id, why, extra={"task_id": request.id})
+        marks_of(vars(request))[REACHED] = True  # its claim, if there is one, is that other message's
+        raise Ignore(why)
