@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -38,6 +39,7 @@ def redis_cache(url: str) -> dict[str, Any]:
 
 
 REDIS_URL = os.environ.get("TEST_REDIS_URL")
+SOCKET_TIMEOUT = os.environ.get("TEST_SOCKET_TIMEOUT")
 CACHES: dict[str, dict[str, Any]] = {
     "default": redis_cache(REDIS_URL)
     if REDIS_URL
@@ -45,6 +47,11 @@ CACHES: dict[str, dict[str, Any]] = {
     "locmem": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "locmem"},
     "dummy": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
 }
+if REDIS_URL and SOCKET_TIMEOUT:
+    CACHES["default"]["OPTIONS"] |= {
+        "SOCKET_TIMEOUT": float(SOCKET_TIMEOUT),
+        "SOCKET_CONNECT_TIMEOUT": float(SOCKET_TIMEOUT),
+    }
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "cache+memory://")
@@ -64,6 +71,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     else {}
 )
 DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT = float(os.environ.get("TEST_LOCK_TIMEOUT", "15"))
+DJANGO_CELERY_EXTENSIONS_LOCK_SLEEP = float(os.environ.get("TEST_LOCK_SLEEP", "2"))
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = json.loads(os.environ.get("TEST_BEAT_SCHEDULE", "{}"))
+if "TEST_BEAT_SCHEDULER" in os.environ:
+    CELERY_BEAT_SCHEDULER = os.environ["TEST_BEAT_SCHEDULER"]
 DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {
     "clearsessions": {"unique": True}
 }

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from celery.app.task import Task
 from celery.exceptions import Ignore, Reject
 
 from tests.project import journal
@@ -169,3 +170,24 @@ def slow_to_fail(self: Any, key: str) -> str:
     if self.request.retries < 2:
         raise self.retry()
     return key
+
+
+@app.task(bind=True)
+def fired(self: Any, *_: Any) -> None:
+    """Write down which slot of which entry of beat this is."""
+    slot = self.request.dce_slot
+    journal.write("fired", slot["entry"], slot["slot"], self.request.id)
+
+
+@app.task(bind=True, default_retry_delays=(0.1,))
+def fired_and_retried(self: Any) -> None:
+    slot = self.request.dce_slot
+    journal.write("fired", slot["entry"], slot["slot"], self.request.id, self.request.retries)
+    if not self.request.retries:
+        raise self.retry()
+
+
+@app.task(bind=True, base=Task)
+def fired_plainly(self: Any) -> None:
+    """A task that is none of ours."""
+    journal.write("plain", self.request.id)

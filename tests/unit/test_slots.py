@@ -96,7 +96,12 @@ def test_crontab_finds_the_next_minute_that_matches(fields: Any, start: Any, exp
     assert cron(**fields).after(at(*start), 0) == at(*expected)
 
 
-@given(moment=moments, minute=st.integers(0, 59), hour=st.integers(0, 23), zone=st.sampled_from(["UTC", "Europe/Prague"]))
+@given(
+    moment=moments,
+    minute=st.integers(0, 59),
+    hour=st.integers(0, 23),
+    zone=st.sampled_from(["UTC", "Europe/Prague"]),
+)
 def test_daily_crontab_skips_no_day(moment: int, minute: int, hour: int, zone: str) -> None:
     tz = ZoneInfo(zone)
     rule = cron(tz, minute=minute, hour=hour)
@@ -133,7 +138,9 @@ def test_clocks_go_back() -> None:
     assert local(hourly, start, 3, NEW_YORK) == ["01 01:15 EDT", "01 01:15 EST", "01 02:15 EST"]
 
 
-@given(zone=st.sampled_from([NEW_YORK, LORD_HOWE]), days=st.integers(0, 365), step=st.sampled_from(["*/20", "*"]))
+@given(
+    zone=st.sampled_from([NEW_YORK, LORD_HOWE]), days=st.integers(0, 365), step=st.sampled_from(["*/20", "*"])
+)
 def test_every_so_many_minutes_knows_no_change_of_clocks(zone: ZoneInfo, days: int, step: str) -> None:
     rule = cron(zone, minute=step)
     every = 60 * SECOND if step == "*" else 20 * 60 * SECOND
@@ -304,7 +311,9 @@ def test_what_is_due_is_later_than_what_is_done(done: int, behind: int, kind: st
 # bad input
 
 
-@pytest.mark.parametrize("value", ["all", "newest", 5, ("all",), ("all", 0), ("all", "1h"), ("none", 5), ["all", None], True])
+@pytest.mark.parametrize(
+    "value", ["all", "newest", 5, ("all",), ("all", 0), ("all", "1h"), ("none", 5), ["all", None], True]
+)
 def test_catch_up_that_can_not_be(value: Any) -> None:
     with pytest.raises(TaskConfigurationError, match="catch_up|age"):
         catch_up_of(value, "beat_schedule['x']")
