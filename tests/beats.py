@@ -28,9 +28,20 @@ class Beat(Process):
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         app: str = "tests.project",
+        python: str | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dce-beat-"))
-        command = [sys.executable, "-m", "celery", "-A", app, "beat", "-l", "INFO", "--pidfile="]
+        command = [
+            sys.executable if python is None else python,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "beat",
+            "-l",
+            "INFO",
+            "--pidfile=",
+        ]
         command += ["-s", file if file is not None else str(self.directory / "schedule")]
         if scheduler is not None:
             command += ["-S", scheduler]
