@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
@@ -11,9 +12,12 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.utils.module_loading import import_string
 
+from django_celery_extensions.agenda import plan_of
+from django_celery_extensions.beat import Entry
 from django_celery_extensions.commands import unknown_commands
 from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
+from django_celery_extensions.leadership import durations
 from django_celery_extensions.locks import LockTask
 from django_celery_extensions.options import limits_of, unknown_options
 from django_celery_extensions.stores import claim_store, zookeeper
@@ -94,6 +98,34 @@ def check_zookeeper(**_: object) -> list[CheckMessage]:
     return []
 
 
+def check_beat(**_: object) -> list[CheckMessage]:
+    """E011: a lease that ends between two looks. E012: entries that can't be fired. W013: tasks nobody knows."""
+    found: list[CheckMessage] = []
+    if not any(each.id == "django_celery_extensions.E002" for each in check_settings()):
+        try:
+            durations()
+        except TaskConfigurationError as exc:
+            found.append(Error(str(exc), id="django_celery_extensions.E011"))
+    for name, given in current_app.conf.beat_schedule.items():
+        try:
+            entry = Entry(**{**given, "name": name, "app": current_app})
+            plan_of(entry, current_app.timezone)
+        except (TaskConfigurationError, TypeError, AttributeError) as exc:
+            text = str(exc) if isinstance(exc, TaskConfigurationError) else f"beat_schedule[{name!r}]: {exc}"
+            found.append(Error(text, id="django_celery_extensions.E012"))
+            continue
+        if entry.task not in current_app.tasks:
+            msg = f"beat_schedule[{name!r}] names the task {entry.task!r}, which this app does not know."
+            likely = next(iter(get_close_matches(str(entry.task), current_app.tasks, n=1)), None)
+            hint = (
+                f"Did you mean {likely!r}?"
+                if likely
+                else "Is it sent by name, to workers of another project?"
+            )
+            found.append(Warning(msg, hint=hint, id="django_celery_extensions.W013"))
+    return found
+
+
 def check_stale_limits(**_: object) -> list[CheckMessage]:
     """E004: unique tasks whose claims have no stale limit."""
     found: list[CheckMessage] = []
@@ -150,6 +182,7 @@ CHECKS: tuple[Callable[..., list[CheckMessage]], ...] = (
     check_settings,
     check_cache,
     check_zookeeper,
+    check_beat,
     check_stale_limits,
     check_commands,
     check_tasks,
