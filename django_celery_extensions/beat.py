@@ -35,6 +35,8 @@ from django_celery_extensions.stores.slots import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from celery import Celery
+
     from django_celery_extensions.agenda import Plan
     from django_celery_extensions.stores.slots import Sent, SlotRecord
 
@@ -70,6 +72,18 @@ class Entry(ScheduleEntry):
         return bool(super().editable_fields_equal(other)) and self.catch_up == getattr(
             other, "catch_up", None
         )
+
+
+def entry_of(name: str, given: Mapping[str, Any], app: Celery) -> Entry:
+    """Return the entry that ``beat_schedule`` gives a name.
+
+    Raises :class:`TaskConfigurationError` for what no entry can be made of.
+    """
+    try:
+        return Entry(**{**given, "name": name, "app": app})
+    except (TypeError, ValueError, AttributeError) as exc:
+        msg = f"beat_schedule[{name!r}]: no entry can be made of {dict(given)!r}: {exc}"
+        raise TaskConfigurationError(msg) from exc
 
 
 class LockedPersistentScheduler(Scheduler):
@@ -108,7 +122,9 @@ class LockedPersistentScheduler(Scheduler):
         if settings.LOCK_STORE != "zookeeper":  # whose session would be opened here
             lease_store()
         self._configured = self._configuration()
-        self.merge_inplace(self.app.conf.beat_schedule)
+        self.schedule.update(
+            {name: entry_of(name, each, self.app) for name, each in self._configured.items()}
+        )
         self.install_default_entries(self.schedule)
         for entry in self.schedule.values():
             self._plan(entry)
@@ -139,9 +155,12 @@ class LockedPersistentScheduler(Scheduler):
         if configured != self._configured:
             for name in self._configured.keys() - configured.keys():
                 self.schedule.pop(name, None)
-            for name, entry in configured.items():
-                if self._configured.get(name) != entry:
-                    self.schedule[name] = self.Entry(**{**entry, "name": name, "app": self.app})
+            for name, given in configured.items():
+                if self._configured.get(name) != given:
+                    try:
+                        self.schedule[name] = entry_of(name, given, self.app)
+                    except TaskConfigurationError as exc:
+                        logger.error("%s", exc)  # noqa: TRY400 - the message says it all
             self._configured = configured
         if self._plans.keys() == self.schedule.keys() and all(
             self._plans[name][0] is entry for name, entry in self.schedule.items()

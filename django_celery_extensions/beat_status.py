@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions.agenda import next_slot, plan_of
-from django_celery_extensions.beat import Entry
+from django_celery_extensions.beat import entry_of
 from django_celery_extensions.exceptions import TaskConfigurationError
 from django_celery_extensions.leadership import beat_name
 from django_celery_extensions.slots import NEVER, when
 from django_celery_extensions.stores import lease_store, slot_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, tzinfo
 
     from celery import Celery
@@ -57,20 +57,16 @@ def beat_status(app: Celery) -> BeatStatus:
     """
     name = beat_name()
     holders = lease_store().holders(name)
-    configured = {
-        entry: Entry(**{**given, "name": entry, "app": app})
-        for entry, given in app.conf.beat_schedule.items()
-    }
-    slots = slot_store().look(name, [*configured])
+    given = app.conf.beat_schedule
+    slots = slot_store().look(name, [*given])
     now = time.time_ns() // 1000 if slots.now is None else slots.now
     tz = app.timezone
-    deadline = app.conf.beat_cron_starting_deadline
     entries = [
-        _entry(entry, slots.records.get(entry_name), now, tz, deadline)
-        for entry_name, entry in configured.items()
+        _entry(entry_name, each, slots.records.get(entry_name), now, app)
+        for entry_name, each in given.items()
     ]
     for entry_name, record in slots.records.items():
-        if entry_name not in configured and not record.gone:
+        if entry_name not in given and not record.gone:
             entries.append(_told(entry_name, None, record, tz))
     return BeatStatus(
         name=name,
@@ -81,14 +77,15 @@ def beat_status(app: Celery) -> BeatStatus:
 
 
 def _entry(
-    entry: Any, record: SlotRecord | None, now: int, tz: tzinfo, deadline: float | None
+    name: str, given: Mapping[str, Any], record: SlotRecord | None, now: int, app: Celery
 ) -> EntryStatus:
+    task, tz = given.get("task"), app.timezone
     try:
-        plan = plan_of(entry, tz, deadline)
+        plan = plan_of(entry_of(name, given, app), tz, app.conf.beat_cron_starting_deadline)
         due = None if record is None else next_slot(plan, record, now, now)
     except TaskConfigurationError as exc:
-        return _told(entry.name, entry.task, record, tz, error=str(exc))
-    return _told(entry.name, entry.task, record, tz, due)
+        return _told(name, task, record, tz, error=str(exc))
+    return _told(name, task, record, tz, due)
 
 
 def _told(

@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from django.utils.module_loading import import_string
 
 from django_celery_extensions.agenda import plan_of
-from django_celery_extensions.beat import Entry
+from django_celery_extensions.beat import entry_of
 from django_celery_extensions.commands import unknown_commands
 from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
@@ -108,11 +108,10 @@ def check_beat(**_: object) -> list[CheckMessage]:
             found.append(Error(str(exc), id="django_celery_extensions.E011"))
     for name, given in current_app.conf.beat_schedule.items():
         try:
-            entry = Entry(**{**given, "name": name, "app": current_app})
+            entry = entry_of(name, given, current_app)
             plan_of(entry, current_app.timezone)
-        except (TaskConfigurationError, TypeError, AttributeError) as exc:
-            text = str(exc) if isinstance(exc, TaskConfigurationError) else f"beat_schedule[{name!r}]: {exc}"
-            found.append(Error(text, id="django_celery_extensions.E012"))
+        except TaskConfigurationError as exc:
+            found.append(Error(str(exc), id="django_celery_extensions.E012"))
             continue
         if entry.task not in current_app.tasks:
             msg = f"beat_schedule[{name!r}] names the task {entry.task!r}, which this app does not know."

@@ -72,7 +72,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
 )
 DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT = float(os.environ.get("TEST_LOCK_TIMEOUT", "15"))
 DJANGO_CELERY_EXTENSIONS_LOCK_SLEEP = float(os.environ.get("TEST_LOCK_SLEEP", "2"))
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = json.loads(os.environ.get("TEST_BEAT_SCHEDULE", "{}"))
+if "TEST_BEAT_SCHEDULE" in os.environ:
+    CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = json.loads(os.environ["TEST_BEAT_SCHEDULE"])
 if "TEST_BEAT_SCHEDULER" in os.environ:
     CELERY_BEAT_SCHEDULER = os.environ["TEST_BEAT_SCHEDULER"]
 DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {
