@@ -15,8 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from celery.exceptions import Ignore
 
-from django_celery_extensions.exceptions import CeleryError
-from django_celery_extensions.execution import REACHED, marks_of, patiently
+from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
+from django_celery_extensions.execution import REACHED, come_back, marks_of, patiently
 from django_celery_extensions.stores import slot_store
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def read_slot(headers: Mapping[str, Any] | None, task_id: str | None) -> SlotHea
 def start_once(task: DjangoTask) -> None:
     """Raise ``Ignore`` if this message is of a slot of which another message was started before.
 
-    Costs nothing for a message that is not beat's, and one round trip for one that is. A store that can't be reached
-    for a while never keeps a task from running.
+    Costs nothing for a message that is not beat's, and one round trip for one that is. While the store can't be
+    reached nobody knows: the message comes back later.
     """
     request: Context | None = task.request_stack.top
     if request is None or request.is_eager or vars(request).get(SLOT) is None:
@@ -82,17 +82,12 @@ def start_once(task: DjangoTask) -> None:
     header = read_slot(vars(request), request.id)
     if header is None:
         return
+    where = (header.beat, header.entry, header.slot, slot_id(header.beat, header.entry, header.slot))
     try:
-        _, first = patiently(
-            lambda: slot_store(eager=True).start(
-                header.beat,
-                header.entry,
-                header.slot,
-                slot_id(header.beat, header.entry, header.slot),
-                header.sending,
-            )
-        )
-    except CeleryError as exc:  # the store is away, or the cache can't be used
+        _, first = patiently(lambda: slot_store(eager=True).start(*where, header.sending))
+    except StoreUnavailable as exc:
+        raise come_back(task, request, str(exc)) from exc
+    except TaskConfigurationError as exc:  # not even a later try could tell
         logger.warning("task %s[%s] runs, though it may have run before: %s", task.name, request.id, exc)
         return
     if not first:

@@ -146,6 +146,7 @@ class BeatChaos:
             if self.system.stored and self.chance.random() < 0.2:
                 self._restart_store()
                 continue
+            self._wait_for_slots()
             victim = self._fires()
             if victim is None:
                 self.done["nobody fired"] += 1
@@ -158,6 +159,13 @@ class BeatChaos:
                 self._frozen[victim] = monotonic() + FROZEN
                 self.done["frozen"] += 1
                 note("freeze", pid=victim.pid)
+
+    def _wait_for_slots(self) -> None:
+        """Strike while the slots of a second are being claimed and sent, every other time."""
+        slots = [event["slot"] for event in history.read(self.directory) if event["e"] == "sent"]
+        if slots and slots[-1] is not None and self.chance.random() < 0.5:
+            phase = slots[-1] / 1_000_000 % 1
+            time.sleep((phase - time.time()) % 1 + self.chance.uniform(0, 0.04))
 
     def _tend_until(self, moment: float) -> None:
         while monotonic() < moment:
