@@ -7,7 +7,7 @@ CHAOS_CUT := tests/integration/test_chaos_cut.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration chaos endings celery-suite build clean
+.PHONY: help demo serve test lint unit integration chaos beat-chaos endings celery-suite build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -48,6 +48,11 @@ chaos:  ## ten minutes of killed and frozen workers and stores; a checker reads 
 	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m tests.chaos --minutes 10 --kills 100
+
+beat-chaos:  ## ten minutes of killed and frozen beats and stores, beside Celery's beat (and redbeat)
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m tests.beat_chaos --minutes 10 --peers --peer-minutes 3 $(BEAT_CHAOS)
 
 endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/install-servers

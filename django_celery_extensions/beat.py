@@ -126,8 +126,7 @@ class LockedPersistentScheduler(Scheduler):
             {name: entry_of(name, each, self.app) for name, each in self._configured.items()}
         )
         self.install_default_entries(self.schedule)
-        for entry in self.schedule.values():
-            self._plan(entry)
+        self._plans = {name: (entry, self._plan(entry)) for name, entry in self.schedule.items()}
         unknown = sorted({entry.task for entry in self.schedule.values()} - set(self.app.tasks))
         if unknown:
             logger.warning(

@@ -179,6 +179,7 @@ class Crontab(Rule):
         self._tz = tz
         self._times = sorted((hour, minute) for hour in given.hour for minute in given.minute)
         self._days = (given.month_of_year, given.day_of_month, given.day_of_week)
+        self._shifts = str(tz) != "UTC"
         self._every_hour = len(given.hour) == 24  # noqa: PLR2004 - all there are
         parts = (given.minute, given.hour, given.day_of_month, given.month_of_year, given.day_of_week)
         self.digest = _digest("crontab", [sorted(part) for part in parts], str(tz))
@@ -190,7 +191,7 @@ class Crontab(Rule):
         if following is None:
             return NEVER
         slot = self._moments(following)[0]
-        if self._tz is timezone.utc or not (self._shifts_near(moment) or self._shifts_near(slot)):
+        if not self._shifts or not (self._shifts_near(moment) or self._shifts_near(slot)):
             return slot
         return self._after_near_shift(moment, wall)
 

@@ -118,6 +118,7 @@ class BeatChaos:
             **self.system.env,
         }
         os.environ[history.DIRECTORY] = str(self.directory)
+        history.forget()  # what this process wrote for an earlier run
         return {**os.environ, **env}
 
     def _fill(self) -> None:

@@ -31,6 +31,13 @@ def note(event: str, **fields: Any) -> None:
     os.write(_opened[pid], line.encode())
 
 
+def forget() -> None:
+    """Write to a new file from now on: this process begins another run."""
+    for number in _opened.values():
+        os.close(number)
+    _opened.clear()
+
+
 def read(directory: Path) -> list[Event]:
     """Return all events, in the order of their times; the last line of a killed writer may be cut."""
     lines = [
