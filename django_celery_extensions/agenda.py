@@ -9,17 +9,17 @@ import logging
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery.utils import uuid
 
-from django_celery_extensions.exceptions import TaskConfigurationError
-from django_celery_extensions.slots import HOUR, NEVER, SECOND, CatchUp, Crontab, Rule, catch_up_of, rule_of
+from django_celery_extensions.slots import HOUR, NEVER, SECOND
 from django_celery_extensions.stores.slots import SlotClaim, SlotRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import tzinfo
+
+    from django_celery_extensions.timetable import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -45,30 +45,6 @@ class Clock:
         """Note what the store's clock has just said, if it says anything."""
         if moment is not None:
             self._ahead = moment - round(monotonic() * SECOND)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """When one entry is to be fired."""
-
-    rule: Rule
-    catch_up: CatchUp
-    #: Microseconds after which a slot is fired no more, whatever ``catch_up`` says.
-    max_age: int | None = None
-
-
-def plan_of(entry: Any, tz: tzinfo, deadline: float | None = None) -> Plan:
-    """Return the plan of a schedule entry; ``deadline`` is Celery's setting beat_cron_starting_deadline.
-
-    Raises :class:`TaskConfigurationError` for an entry that can't be fired.
-    """
-    what = f"beat_schedule[{entry.name!r}]"
-    if not entry.task or not isinstance(entry.task, str):
-        msg = f"{what}: task is {entry.task!r}; give the name of a task"
-        raise TaskConfigurationError(msg)
-    rule = rule_of(entry.schedule, tz, what)
-    max_age = round(deadline * SECOND) if deadline is not None and isinstance(rule, Crontab) else None
-    return Plan(rule=rule, catch_up=catch_up_of(entry.catch_up, what), max_age=max_age)
 
 
 @dataclass

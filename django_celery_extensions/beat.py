@@ -14,16 +14,15 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from celery.beat import ScheduleEntry, Scheduler, SchedulingError
+from celery.beat import Scheduler, SchedulingError
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 
-from django_celery_extensions.agenda import Agenda, Clock, plan_of
+from django_celery_extensions.agenda import Agenda, Clock
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import (
     LeaseLost,
     StoreUnavailable,
-    TaskConfigurationError,
     UniqueTaskConflict,
 )
 from django_celery_extensions.leadership import Leadership, durations
@@ -31,13 +30,13 @@ from django_celery_extensions.once import SLOT, SlotHeader, slot_id
 from django_celery_extensions.slots import SECOND, when
 from django_celery_extensions.stores import lease_store, slot_store
 from django_celery_extensions.stores.slots import Verdict
+from django_celery_extensions.timetable import Entry, Timetable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celery import Celery
 
-    from django_celery_extensions.agenda import Plan
     from django_celery_extensions.stores.slots import Sent, SlotRecord
 
 __all__ = ["Entry", "LockedPersistentScheduler"]
@@ -50,42 +49,6 @@ RETRY_SECONDS = 0.5
 _LATER = (OperationalError, OSError, StoreUnavailable)
 
 
-class Entry(ScheduleEntry):
-    """An entry of the schedule, with what becomes of its missed slots: the option ``catch_up``."""
-
-    def __init__(self, *args: Any, catch_up: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        options: dict[str, Any] = dict(self.options or {})
-        if "catch_up" in options:  # from add_periodic_task, which knows of no other place
-            in_options = options.pop("catch_up")
-            self.options = options
-            catch_up = in_options if catch_up is None else catch_up
-        self.catch_up = catch_up
-
-    def update(self, other: Any) -> None:
-        """Take over what can be changed of an entry."""
-        super().update(other)
-        self.catch_up = other.catch_up
-
-    def editable_fields_equal(self, other: Any) -> bool:
-        """Compare what can be changed of an entry."""
-        return bool(super().editable_fields_equal(other)) and self.catch_up == getattr(
-            other, "catch_up", None
-        )
-
-
-def entry_of(name: str, given: Mapping[str, Any], app: Celery) -> Entry:
-    """Return the entry that ``beat_schedule`` gives a name.
-
-    Raises :class:`TaskConfigurationError` for what no entry can be made of.
-    """
-    try:
-        return Entry(**{**given, "name": name, "app": app})
-    except (TypeError, ValueError, AttributeError) as exc:
-        msg = f"beat_schedule[{name!r}]: no entry can be made of {dict(given)!r}: {exc}"
-        raise TaskConfigurationError(msg) from exc
-
-
 class LockedPersistentScheduler(Scheduler):
     """Leads or stands by; as the leader, fires each slot of each entry once.
 
@@ -95,7 +58,7 @@ class LockedPersistentScheduler(Scheduler):
     Entry = Entry
     schedule: dict[str, Any]
 
-    def __init__(self, *args: Any, schedule_filename: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, app: Celery, *args: Any, schedule_filename: str | None = None, **kwargs: Any) -> None:
         #: Accepted, and not used: the state is shared.
         self.schedule_filename = schedule_filename
         self.clock = Clock()
@@ -105,13 +68,12 @@ class LockedPersistentScheduler(Scheduler):
         self._remembered: Mapping[str, SlotRecord] = {}
         #: What went out, and is not noted in the store yet.
         self._sent: list[Sent] = []
-        self._plans: dict[str, tuple[Entry, Plan | None]] = {}
-        self._configured: dict[str, dict[str, Any]] = {}
         self._look_at = 0.0
         self._broker_away = False
         self._quiet_until = 0.0
         self._ticking = False
-        super().__init__(*args, **kwargs)
+        self._timetable = Timetable(app, self)
+        super().__init__(app, *args, **kwargs)
 
     # --- the schedule ------------------------------------------------------------------------------------
 
@@ -121,63 +83,17 @@ class LockedPersistentScheduler(Scheduler):
         slot_store()
         if settings.LOCK_STORE != "zookeeper":  # whose session would be opened here
             lease_store()
-        self._configured = self._configuration()
-        self.schedule.update(
-            {name: entry_of(name, each, self.app) for name, each in self._configured.items()}
-        )
+        self._timetable.read()
         self.install_default_entries(self.schedule)
-        self._plans = {name: (entry, self._plan(entry)) for name, entry in self.schedule.items()}
-        unknown = sorted({entry.task for entry in self.schedule.values()} - set(self.app.tasks))
-        if unknown:
-            logger.warning(
-                "beat sends %s by name: this app knows no such task (is its module imported?)",
-                ", ".join(unknown),
-            )
+        self._timetable.check()
 
     def add(self, **kwargs: Any) -> Any:
         """Add an entry to the schedule of a running beat."""
         entry: Any = self.Entry(app=self.app, **kwargs)
-        self._plan(entry)
+        self._timetable.plan(entry)
         self.schedule[entry.name] = entry
         self._look_at = 0.0
         return entry
-
-    def _plan(self, entry: Any) -> Plan:
-        return plan_of(entry, self.app.timezone, self.app.conf.beat_cron_starting_deadline)
-
-    def _configuration(self) -> dict[str, dict[str, Any]]:
-        return {name: dict(entry) for name, entry in self.app.conf.beat_schedule.items()}
-
-    def _look_at_schedule(self) -> bool:
-        """Take over what was changed in the configuration or in the schedule; returns whether anything was."""
-        configured = self._configuration()
-        if configured != self._configured:
-            for name in self._configured.keys() - configured.keys():
-                self.schedule.pop(name, None)
-            for name, given in configured.items():
-                if self._configured.get(name) != given:
-                    try:
-                        self.schedule[name] = entry_of(name, given, self.app)
-                    except TaskConfigurationError as exc:
-                        logger.error("%s", exc)  # noqa: TRY400 - the message says it all
-            self._configured = configured
-        if self._plans.keys() == self.schedule.keys() and all(
-            self._plans[name][0] is entry for name, entry in self.schedule.items()
-        ):
-            return False
-        plans: dict[str, tuple[Entry, Plan | None]] = {}
-        for name, entry in self.schedule.items():
-            known = self._plans.get(name)
-            if known is not None and known[0] is entry:
-                plans[name] = known
-                continue
-            try:
-                plans[name] = (entry, self._plan(entry))
-            except TaskConfigurationError as exc:  # a beat that runs goes on, without this entry
-                logger.error("%s", exc)  # noqa: TRY400 - the message says it all
-                plans[name] = (entry, None)
-        self._plans = plans
-        return True
 
     # --- one step ----------------------------------------------------------------------------------------
 
@@ -192,7 +108,7 @@ class LockedPersistentScheduler(Scheduler):
         except LeaseLost as exc:
             self._stop_leading()
             self._lead().step_down(str(exc))
-            pause = 0.0
+            pause = self._lead().pause
         finally:
             self._ticking = False
         return pause if self.max_interval is None else min(pause, self.max_interval)
@@ -205,7 +121,7 @@ class LockedPersistentScheduler(Scheduler):
         agenda = self._agenda
         if agenda is None:
             agenda = self._take_over(leadership)
-        elif monotonic() >= self._look_at or len(self.schedule) != len(self._plans):
+        elif monotonic() >= self._look_at or len(self.schedule) != len(self._timetable):
             self._refresh(leadership, agenda)
         if monotonic() < self._quiet_until:
             return min(self._quiet_until - monotonic(), leadership.pause)
@@ -228,11 +144,10 @@ class LockedPersistentScheduler(Scheduler):
 
     def _take_over(self, leadership: Leadership) -> Agenda:
         self._note_sent(leadership)  # what this process sent when it led before
-        self._look_at_schedule()
+        self._timetable.look()
         self._look_at = monotonic() + leadership.pause
         slots = slot_store().open(leadership.leader, [*self.schedule])
-        if slots.verdict is not Verdict.DONE:
-            self._lose(leadership)
+        _ensure(leadership, slots.verdict)
         self.clock.follow(slots.now)
         records = slots.records
         if slots.empty and not leadership.others_led:
@@ -247,15 +162,14 @@ class LockedPersistentScheduler(Scheduler):
         return agenda
 
     def _refresh(self, leadership: Leadership, agenda: Agenda) -> None:
-        if self._look_at_schedule():
+        if self._timetable.look():
             self._arrange(leadership, agenda)
             for entry in self.schedule.values():
                 self._update(entry, agenda)
         self._look_at = monotonic() + leadership.pause
 
     def _arrange(self, leadership: Leadership, agenda: Agenda, *, everything: bool = False) -> None:
-        plans = {name: plan for name, (_, plan) in self._plans.items() if plan is not None}
-        changed, forget = agenda.arrange(plans, self.clock.now())
+        changed, forget = agenda.arrange(self._timetable.plans(), self.clock.now())
         if everything:
             changed = agenda.records
         if changed or forget:
@@ -264,53 +178,41 @@ class LockedPersistentScheduler(Scheduler):
             except StoreUnavailable:
                 self._agenda = None  # once more, from the start
                 raise
-            if verdict is not Verdict.DONE:
-                self._lose(leadership)
+            _ensure(leadership, verdict)
 
     def _fire(self, leadership: Leadership, agenda: Agenda) -> None:
         """Claim the slot that is due, and send its message."""
         claim = agenda.due(self.clock.now())
         if claim is None:
             return
-        if not leadership.held:
-            self._lose(leadership)
+        _ensure(leadership)
         sent = [*self._sent]
         verdict, moment = slot_store().claim(leadership.leader, claim, sent)
         self.clock.follow(moment)
         leadership.leads()
+        self._sent = self._sent[len(sent) :]
         if verdict is Verdict.TAKEN:
             logger.warning(
                 "slot %s of %r was claimed before; reading all again", when(claim.slot), claim.entry
             )
-            self._sent = self._sent[len(sent) :]
             self._agenda = None
             return
-        if verdict is not Verdict.DONE:
-            self._lose(leadership)
-        self._sent = self._sent[len(sent) :]
+        _ensure(leadership, verdict)  # also where the answer took long: whoever leads now sends it
         agenda.claimed(claim, leadership.leader.fence, self.clock.now())
-        if not leadership.held:  # the answer took long: whoever leads now sends it
-            self._lose(leadership)
         self._send(agenda, claim.entry, claim.sending)
 
     def _send_again(self, leadership: Leadership, agenda: Agenda, name: str) -> None:
         """Send a slot that was claimed, by this leader or by the last one, and may not have been sent."""
-        if not leadership.held:
-            self._lose(leadership)
+        _ensure(leadership)
         slot = agenda.records[name].slot
         verdict = slot_store().again(leadership.leader, name, slot, slot_id(leadership.name, name, slot))
         leadership.leads()
         if verdict is Verdict.STARTED:
             self._went_out(agenda, name)
-        elif verdict is not Verdict.DONE or not leadership.held:
-            self._lose(leadership)
-        else:
-            logger.warning("slot %s of %r may not have been sent; sending it again", when(slot), name)
-            self._send(agenda, name, uuid())
-
-    def _lose(self, leadership: Leadership) -> None:
-        msg = f"{leadership.name} is led by somebody else, or the store has lost what it knew"
-        raise LeaseLost(msg)
+            return
+        _ensure(leadership, verdict)
+        logger.warning("slot %s of %r may not have been sent; sending it again", when(slot), name)
+        self._send(agenda, name, uuid())
 
     def _stop_leading(self) -> None:
         if self._agenda is not None:
@@ -320,7 +222,7 @@ class LockedPersistentScheduler(Scheduler):
     # --- sending -----------------------------------------------------------------------------------------
 
     def _send(self, agenda: Agenda, name: str, sending: str) -> None:
-        entry = self._plans[name][0]
+        entry = self._timetable.entry(name)
         slot = agenda.records[name].slot
         logger.info("Scheduler: Sending due task %s (%s)", name, entry.task)
         try:
@@ -407,6 +309,20 @@ class LockedPersistentScheduler(Scheduler):
     def info(self) -> str:
         """What the banner of ``celery beat`` says."""
         return f"    . state -> the cache {settings.CACHE_NAME!r}, led under {settings.BEATER_LOCK_KEY!r}"
+
+
+_WHY = {
+    Verdict.FENCED: "the store knows a leader with a larger fence",
+    Verdict.GONE: "the store has lost what it knew",
+}
+
+
+def _ensure(leadership: Leadership, verdict: Verdict = Verdict.DONE) -> None:
+    """Raise :class:`LeaseLost` unless the store agreed, and the lease can be trusted."""
+    if verdict is Verdict.FENCED:
+        leadership.others_led = True
+    if verdict is not Verdict.DONE or not leadership.held:
+        raise LeaseLost(_WHY.get(verdict, "its lease was not renewed in time, or was taken away"))
 
 
 def end_in_order() -> None:

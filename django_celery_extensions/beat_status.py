@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django_celery_extensions.agenda import next_slot, plan_of
-from django_celery_extensions.beat import entry_of
+from django_celery_extensions.agenda import next_slot
 from django_celery_extensions.exceptions import TaskConfigurationError
 from django_celery_extensions.leadership import beat_name
 from django_celery_extensions.slots import NEVER, when
 from django_celery_extensions.stores import lease_store, slot_store
+from django_celery_extensions.timetable import entry_of, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

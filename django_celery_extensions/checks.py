@@ -12,8 +12,6 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.utils.module_loading import import_string
 
-from django_celery_extensions.agenda import plan_of
-from django_celery_extensions.beat import entry_of
 from django_celery_extensions.commands import unknown_commands
 from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
@@ -22,6 +20,7 @@ from django_celery_extensions.locks import LockTask
 from django_celery_extensions.options import limits_of, unknown_options
 from django_celery_extensions.stores import claim_store, zookeeper
 from django_celery_extensions.task import DjangoTask
+from django_celery_extensions.timetable import entry_of, plan_of
 from django_celery_extensions.timing import seconds
 
 if TYPE_CHECKING:
