@@ -39,12 +39,22 @@ class Clock:
 
     def now(self) -> int:
         """Return the moment."""
-        return time_ns() // 1000 if self._ahead is None else round(monotonic() * SECOND) + self._ahead
+        return time_ns() // 1000 if self._ahead is None else self.tick() + self._ahead
 
-    def follow(self, moment: int | None) -> None:
-        """Note what the store's clock has just said, if it says anything."""
-        if moment is not None:
-            self._ahead = moment - round(monotonic() * SECOND)
+    def follow(self, moment: int | None, asked_at: int) -> None:
+        """Note what the store's clock said, if it says anything, when it was asked at ``asked_at`` (see :meth:`tick`).
+
+        It said so at some time between the asking and now, which may be long ago: this process may have stood still.
+        """
+        if moment is None:
+            return
+        least, most = moment - self.tick(), moment - asked_at
+        self._ahead = least if self._ahead is None else min(max(self._ahead, least), most)
+
+    @staticmethod
+    def tick() -> int:
+        """Return this process's monotonic clock, in microseconds."""
+        return round(monotonic() * SECOND)
 
 
 @dataclass
@@ -65,7 +75,7 @@ class Agenda:
         self._heap: list[tuple[int, str]] = []
         self._current: SlotClaim | None = None
         self._odd: set[str] = set()
-        self._unsent = {name: _Unsent(since) for name, record in self.records.items() if not record.sent}
+        self._unsent: dict[str, _Unsent] = {}
 
     def arrange(self, plans: Mapping[str, Plan], now: int) -> tuple[dict[str, SlotRecord], list[str]]:
         """Take these entries and no others; returns the records that are new or changed, and who is to be forgotten.
@@ -79,7 +89,6 @@ class Agenda:
                 changed[name] = record
         for name, record in self.records.items():
             if name not in plans:
-                self._unsent.pop(name, None)
                 if not record.gone:
                     changed[name] = replace(record, gone=now)
                 elif now - record.gone > GRACE:
@@ -88,6 +97,9 @@ class Agenda:
         for name in forget:
             del self.records[name]
         self._plans = dict(plans)
+        self._unsent = {
+            name: self._unsent.get(name, _Unsent(now)) for name in plans if not self.records[name].sent
+        }
         if self._current is not None and self._current.entry not in plans:
             self._current = None
         waiting = self._unsent.keys() | ({self._current.entry} if self._current else set())
@@ -98,7 +110,6 @@ class Agenda:
     def _present(self, name: str, plan: Plan, now: int) -> SlotRecord:
         record, rule = self.records.get(name), plan.rule.digest
         if record is None or (record.gone and now - record.gone > GRACE):
-            self._unsent.pop(name, None)
             return SlotRecord(done=now, count=0 if record is None else record.count, rule=rule)
         if record.rule != rule:
             return replace(record, done=max(record.done, now), rule=rule, gone=0)

@@ -146,9 +146,10 @@ class LockedPersistentScheduler(Scheduler):
         self._note_sent(leadership)  # what this process sent when it led before
         self._timetable.look()
         self._look_at = monotonic() + leadership.pause
+        asked_at = self.clock.tick()
         slots = slot_store().open(leadership.leader, [*self.schedule])
         _ensure(leadership, slots.verdict)
-        self.clock.follow(slots.now)
+        self.clock.follow(slots.now, asked_at)
         records = slots.records
         if slots.empty and not leadership.others_led:
             records = self._remembered
@@ -186,9 +187,9 @@ class LockedPersistentScheduler(Scheduler):
         if claim is None:
             return
         _ensure(leadership)
-        sent = [*self._sent]
+        sent, asked_at = [*self._sent], self.clock.tick()
         verdict, moment = slot_store().claim(leadership.leader, claim, sent)
-        self.clock.follow(moment)
+        self.clock.follow(moment, asked_at)
         leadership.leads()
         self._sent = self._sent[len(sent) :]
         if verdict is Verdict.TAKEN:

@@ -36,25 +36,22 @@ class RedisSlotStore(RedisStore, SlotStore):
 
     def open(self, leader: Leader, entries: Sequence[str]) -> Slots:  # noqa: ARG002 - all are in one hash
         """See :meth:`SlotStore.open`."""
+        return self._open(leader.name, leader.place, leader.fence)
+
+    def look(self, name: str, entries: Sequence[str]) -> Slots:  # noqa: ARG002 - likewise
+        """See :meth:`SlotStore.look`."""
+        return self._open(name, "", "")
+
+    def _open(self, name: str, place: str, fence: int | str) -> Slots:
+        keys_ = self._keys(name, "leader", "records")
         with translated_errors():
-            verdict, led_before, second, microsecond, packed = _OPEN(
-                self._client, self._keys(leader.name, "leader", "records"), (leader.place, leader.fence)
-            )
+            verdict, led_before, second, microsecond, packed = _OPEN(self._client, keys_, (place, fence))
         return Slots(
             verdict=Verdict(text(verdict)),
             records=_records(dict(zip(packed[::2], packed[1::2], strict=True))),
             empty=not led_before,
             now=_moment(second, microsecond),
         )
-
-    def look(self, name: str, entries: Sequence[str]) -> Slots:  # noqa: ARG002 - likewise
-        """See :meth:`SlotStore.look`."""
-        leader_key, records_key = self._keys(name, "leader", "records")
-        with translated_errors():
-            clock = self._client.time()
-            led_before = self._client.exists(leader_key)
-            packed = self._client.hgetall(records_key)
-        return Slots(records=_records(packed), empty=not led_before, now=_moment(*clock))
 
     def enter(self, leader: Leader, records: Mapping[str, SlotRecord], forget: Sequence[str]) -> Verdict:
         """See :meth:`SlotStore.enter`."""

@@ -49,7 +49,7 @@ class TestClock(Clock):
     def now(self) -> int:
         return self.moment
 
-    def follow(self, moment: int | None) -> None: ...
+    def follow(self, moment: int | None, asked_at: int) -> None: ...
 
 
 class Beat:
@@ -371,6 +371,24 @@ def test_entry_that_is_gone_for_long_is_forgotten(make_beat: MakeBeat, queue: Qu
     assert record() is None
 
 
+def test_pending_slot_of_an_entry_that_comes_back_is_sent(
+    make_beat: MakeBeat, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = make_beat({"a": every(10), "b": every(100)})
+    beat.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(beat.scheduler, "_send", lambda *_: None)
+        beat.clock.moment += 10 * SECOND
+        beat.scheduler.tick()
+    assert not record().sent
+    app.conf.beat_schedule = {"b": every(100)}
+    beat.run(1)
+    assert sent(queue) == []
+    app.conf.beat_schedule = {"a": every(10), "b": every(100)}
+    beat.run(1)
+    assert sent(queue) == [("a", 10)]
+
+
 def test_bad_entry_that_is_added_later_stops_nobody(
     make_beat: MakeBeat, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -652,6 +670,23 @@ def test_beat_follows_the_clock_of_the_store(
     assert abs(scheduler.clock.now() - real() // 1000) < SECOND
     assert scheduler._agenda is not None
     scheduler.close()
+
+
+def test_answer_that_was_read_late_does_not_set_the_clock_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(agenda_module, "monotonic", lambda: now[0])
+    clock = Clock()
+    clock.follow(START, clock.tick())
+    assert clock.now() == START
+    asked_at = clock.tick()
+    now[0] += 10  # the process stood still between the answer and its reading it
+    clock.follow(START + SECOND // 10, asked_at)
+    assert clock.now() == START + 10 * SECOND
+    # The store's clock was set forward, and back.
+    clock.follow(START + HOUR, clock.tick())
+    assert clock.now() == START + HOUR
+    clock.follow(START, clock.tick())
+    assert clock.now() == START
 
 
 @pytest.mark.parametrize("store", ["memcached", "database"])
