@@ -148,6 +148,8 @@ class LockedPersistentScheduler(Scheduler):
         self._look_at = monotonic() + leadership.pause
         asked_at = self.clock.tick()
         slots = slot_store().open(leadership.leader, [*self.schedule])
+        if slots.verdict is Verdict.FENCED:
+            leadership.refused()
         _ensure(leadership, slots.verdict)
         self.clock.follow(slots.now, asked_at)
         records = slots.records

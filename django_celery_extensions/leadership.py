@@ -31,6 +31,8 @@ class State(Enum):
     STANDING_BY = "stands by"
     #: It does not fire because the store can't be used.
     WAITING = "waits for the store"
+    #: It holds the lease, and its slots are those of a leader with a larger fence.
+    REFUSED = "is refused"
 
 
 class Leadership:
@@ -89,6 +91,14 @@ class Leadership:
         """Note that the store can't be used."""
         self._tell(State.WAITING, str(exc))
 
+    def refused(self) -> None:
+        """Note that the store of slots has seen a larger fence than that of the lease which this process holds."""
+        why = (
+            "somebody with a larger fence has led; if that is over, as the store of leases has lost its data and "
+            f"its fences begin anew, choose another {PREFIX}BEATER_LOCK_KEY"
+        )
+        self._tell(State.REFUSED, why)
+
     def step_down(self, why: str) -> None:
         """Lead no more, give the lease back, and stand by."""
         lease, self._lease = self._lease, None
@@ -123,7 +133,7 @@ class Leadership:
         if before is state:
             return
         ordinary = before is State.STARTING or (before, state) == (State.STANDING_BY, State.LEADING)
-        level = logging.INFO if ordinary and state is not State.WAITING else logging.WARNING
+        level = logging.INFO if ordinary and state in (State.LEADING, State.STANDING_BY) else logging.WARNING
         logger.log(level, "beat %s %s: %s", self.name, state.value, detail, extra={"key": self.name})
 
 

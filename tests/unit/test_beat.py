@@ -23,6 +23,7 @@ from django_celery_extensions.leadership import Leadership, beat_name
 from django_celery_extensions.once import SLOT, slot_id
 from django_celery_extensions.slots import HOUR, SECOND, moment_of
 from django_celery_extensions.stores import lease_store, slot_store
+from django_celery_extensions.stores.slots import Leader
 from tests.project import tasks
 from tests.project.celery import app
 from tests.unit.stores import opened, redis_options, use_cache
@@ -552,6 +553,19 @@ def test_leader_that_was_replaced_claims_and_sends_nothing(
     second.run(10)
     assert sent(queue) == [("a", 10)]
     assert caplog.text.count("stands by") == 1
+
+
+def test_leases_whose_fences_begin_anew_are_refused_and_told_once(
+    make_beat: MakeBeat, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = make_beat({"a": every(10)})
+    slot_store().open(Leader(name=beat_name(), place="cache", fence=2**52), [])
+    for _ in range(5):
+        assert beat.scheduler.tick() > 0
+    assert not beat.leads
+    (line,) = [line for line in caplog.records if "is refused" in line.message]
+    assert line.levelname == "WARNING"
+    assert "BEATER_LOCK_KEY" in line.message
 
 
 def test_leader_that_lost_its_lease_stops_and_says_so_once(
