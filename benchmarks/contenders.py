@@ -96,11 +96,11 @@ class OurScripts(_OnRedis):
 
     @cached_property
     def _calls(self) -> Callable[[str], tuple[Any, Any]]:
-        from django_celery_extensions.stores import redis_leases as ours  # noqa: PLC0415 - Django is set up
+        from django_celery_extensions.stores import redis_leases as ours
 
-        keys = ours._keys("lock:raw", str)  # noqa: SLF001 - what a lock costs besides
+        keys = ours._keys("lock:raw", str)
 
-        take, end = (self.client.script_load(script.text) for script in (ours._TAKE, ours._END))  # noqa: SLF001
+        take, end = (self.client.script_load(script.text) for script in (ours._TAKE, ours._END))
 
         def calls(token: str) -> tuple[Any, Any]:
             return (
@@ -122,12 +122,12 @@ class _Ours(Contender):
     store: str
 
     def begin(self) -> None:
-        from django.conf import settings  # noqa: PLC0415 - configured by now
+        from django.conf import settings
 
         settings.DJANGO_CELERY_EXTENSIONS_LOCK_STORE = self.store
 
     def held(self) -> AbstractContextManager[Any]:
-        from django_celery_extensions.locks import lock  # noqa: PLC0415 - Django is set up by now
+        from django_celery_extensions.locks import lock
 
         return lock(NAME, blocking=True)
 
@@ -153,7 +153,7 @@ class OursOnZooKeeper(_Ours):
     needs_zookeeper = True
 
     def close(self) -> None:
-        from django_celery_extensions.stores import zookeeper_session  # noqa: PLC0415 - needs kazoo
+        from django_celery_extensions.stores import zookeeper_session
 
         zookeeper_session.close()
 
@@ -233,9 +233,9 @@ CONTENDERS: tuple[type[Contender], ...] = (
 
 def set_up(servers: Servers) -> None:
     """Make this process a Django project with a Celery app."""
-    import django  # noqa: PLC0415 - not for whoever only wants the report
-    from celery import Celery  # noqa: PLC0415
-    from django.conf import settings  # noqa: PLC0415
+    import django
+    from celery import Celery
+    from django.conf import settings
 
     settings.configure(
         CACHES={

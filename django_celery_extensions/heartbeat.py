@@ -121,7 +121,7 @@ class Heartbeat:
             try:
                 for place, leases in due.items():
                     self._renew(place, leases)
-                if owed is not None:  # one at a time: each may take long, and leases must be renewed between them
+                if owed is not None:  # one at a time: leases must be renewed between them
                     self._pay(owed)
             except Exception:
                 # Whatever it was, the other leases of this process have to be renewed.

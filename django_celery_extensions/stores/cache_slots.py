@@ -159,4 +159,4 @@ class CacheSlotStore(CacheStore, SlotStore):
 def _key(name: str, part: str, of: str = "") -> str:
     # An entry may have any name, and a key of Memcached may not.
     digest = sha256(of.encode()).hexdigest()[:32] if of else ""
-    return keys.lease_key(name, f"slots:{part}:{digest}")
+    return f"{keys.lease_key(name)}:slots:{part}:{digest}"

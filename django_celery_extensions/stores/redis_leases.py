@@ -63,7 +63,9 @@ class RedisLeaseStore(RedisStore, LeaseStore):
     def wait(self, ask: LeaseAsk, at_most: float) -> None:
         """See :meth:`LeaseStore.wait`."""
         try:
-            self._client.blpop([_keys(ask.name, self.key)[-1] + ask.token], timeout=max(0.001, self._bounded(at_most)))
+            self._client.blpop(
+                [_keys(ask.name, self.key)[-1] + ask.token], timeout=max(0.001, self._bounded(at_most))
+            )
         except Exception as exc:
             # The connection's own timeout was shorter: asking again will tell whether the store is there.
             if not (is_client_error(exc) and "Timeout" in type(exc).__name__):

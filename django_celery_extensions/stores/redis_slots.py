@@ -98,7 +98,8 @@ class RedisSlotStore(RedisStore, SlotStore):
             return bool(_START(self._client, keys_, (entry, slot, sending, ms(REMEMBERED))))
 
     def _keys(self, name: str, *parts: str) -> list[str]:
-        return [self.key(keys.lease_key(name, f"slots:{part}")) for part in parts]
+        start = self.key(keys.lease_key(name))
+        return [f"{start}:slots:{part}" for part in parts]
 
 
 def _records(packed: Mapping[Any, Any]) -> dict[str, SlotRecord]:
