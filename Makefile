@@ -7,7 +7,7 @@ CHAOS_CUT := tests/integration/test_chaos_cut.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration chaos beat-chaos endings celery-suite build clean
+.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -44,15 +44,29 @@ integration:  ## the tests on real servers and workers
 	@.ci/venv test
 	@$(PY) -m pytest tests/integration
 
-chaos:  ## ten minutes of killed and frozen workers and stores; a checker reads the histories
+chaos: chaos-claims chaos-locks  ## ten minutes each of killed and frozen processes and stores: claims, locks on Redis, on ZooKeeper
+
+chaos-claims:  ## the first of these; a checker reads the histories
 	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m tests.chaos --minutes 10 --kills 100
+
+chaos-locks:  ## the others
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m tests.lock_chaos --store redis --minutes 10 --kills 100
+	@$(PY) -m tests.lock_chaos --store zookeeper --minutes 10 --kills 100
 
 beat-chaos:  ## ten minutes of killed and frozen beats and stores, beside Celery's beat (and redbeat)
 	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m tests.beat_chaos --minutes 10 --peers --peer-minutes 3 $(BEAT_CHAOS)
+
+bench:  ## what locks and beat cost, beside their peers in the same run; writes docs/benchmarks/
+	@.ci/install-servers
+	@.ci/venv test bench
+	@$(PY) -m benchmarks.locks
+	@$(PY) -m benchmarks.beat
 
 endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/install-servers
