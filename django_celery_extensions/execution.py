@@ -275,8 +275,8 @@ def patiently(step: Callable[[], Any]) -> tuple[float, Any]:
     return time.monotonic(), step()
 
 
-def _settle(holding: Holding) -> None:
-    claim_store(eager=True).settle(holding)
+def _settle(holding: Holding, *, lost: bool = False) -> None:
+    claim_store(eager=True).settle(holding, lost=lost)
 
 
 def mark_delivery(request: dict[str, Any]) -> str:
@@ -306,15 +306,23 @@ def abandon(
     header = read_header(request, request.get("id"))
     if header is None or not (task.policy.unique or task.policy.runs_alone):
         return
+    holding = Holding(name=header.name, task_id=header.task_id, token=token)
+    queued = requeue and task.policy.unique
+    # With a token: the execution is gone, and may not have come to its start.
+    settle = partial(_settle, holding, lost=bool(token))
     try:
         store = claim_store(eager=True)
-        if requeue and task.policy.unique:
+        if queued:
             store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale, proof=token))
+        elif not (dying and store.renew([(holding, DYING_SECONDS)]) == [True]):
+            settle()
+    except StoreUnavailable as exc:
+        logger.warning(
+            "the claim of %s[%s] is settled when the store is back: %s", task.name, header.task_id, exc
+        )
+        if queued:
+            owe_queued(holding, header.stale)
         else:
-            holding = Holding(name=header.name, task_id=header.task_id, token=token)
-            if dying and store.renew([(holding, DYING_SECONDS)]) == [True]:
-                return
-            # With a token: the execution is gone, and may not have come to its start.
-            store.settle(holding, lost=bool(token))
-    except CeleryError as exc:  # the store is away, or the cache can't be used
+            heartbeat.owe(settle)
+    except CeleryError as exc:  # the cache can't be used
         logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)

@@ -84,6 +84,20 @@ def test_message_that_waits_for_the_store_keeps_its_claim(live_app: Live, store:
     stays_queued(tasks.silent, result.id, thawed)
 
 
+@pytest.mark.parametrize("how", ["revoked", "lost"])
+def test_claim_of_a_message_that_ends_in_an_outage_ends_when_the_store_is_back(
+    live_app: Live, store: RedisServer, how: str
+) -> None:
+    """Its worker's parent process settles it, and that must not be forgotten until the stale limit."""
+    with delivered(tasks.silent, "a") as result:
+        request = vars(tasks.silent.request)
+        token = execution.mark_delivery(request) if how == "lost" else ""
+        with store.frozen():
+            execution.abandon(tasks.silent, request, token=token)
+        wait_until(lambda: claim_of(tasks.silent, "a") is None, what="the claim has ended")
+        assert tasks.silent.delay("a").id != result.id
+
+
 def test_retry_that_could_not_be_told_to_the_store_keeps_its_claim(
     live_app: Live, store: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
