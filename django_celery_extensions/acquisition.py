@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
-
-from celery.utils import uuid
 
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import (
@@ -124,6 +123,12 @@ class HeldLease(Lease):
         )
         #: Who holds it, for people who list holders.
         self.owner = wish.owner
+        self._store, self._thread = store, get_ident()
+
+    def give_back(self) -> None:
+        """End it in its store; raises ``StoreUnavailable``. A thread other than its own has a store of its own."""
+        store = self._store if get_ident() == self._thread else lease_store(eager=True)
+        store.give_back(self.holding)
 
     @property
     def name(self) -> str:
@@ -140,7 +145,7 @@ def acquire(wish: Wish) -> HeldLease | None:
     store = lease_store(eager=wish.alone)
     ask = LeaseAsk(
         name=wish.name,
-        token=uuid() if wish.token is None else wish.token,
+        token=os.urandom(16).hex() if wish.token is None else wish.token,
         owner=wish.owner,
         lasts=wish.lasts,
         most=wish.most,
@@ -215,11 +220,10 @@ def held(lease: HeldLease | None) -> Iterator[HeldLease | Literal[False]]:
 def give_back(lease: HeldLease) -> None:
     """Hold it no more, and let the next one have it; never raises because of the store, which forgets it by itself."""
     heartbeat.drop(lease)
-    pay = partial(_give_back, lease.holding)
     try:
-        pay()
+        lease.give_back()
     except StoreUnavailable as exc:
-        heartbeat.owe(pay)
+        heartbeat.owe(lease.give_back)
         logger.warning(
             "%s stays until the store is back, or it ends by itself: %s", lease, exc, extra=lease.log_extra
         )
@@ -233,10 +237,6 @@ def this_process() -> str:
 def run_of(request: Context) -> str:
     """Name the run of a task for them: its id and its worker; a plain call has neither."""
     return f"{request.id} {request.hostname or this_process()}" if request.id else this_process()
-
-
-def _give_back(holding: LeaseHolding) -> None:
-    lease_store(eager=True).give_back(holding)
 
 
 def _leave(ask: LeaseAsk) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import renewer
@@ -58,7 +59,8 @@ class Heartbeat:
 
     def _reset(self) -> None:
         # Also in a forked child: it holds nothing of its parent's, and has no thread.
-        self._held: dict[int, Lease] = {}
+        # Weak: a lease whose holder was stopped between taking it and holding it ends by itself.
+        self._held: WeakValueDictionary[int, Lease] = WeakValueDictionary()
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._looks_at = 0.0

@@ -61,7 +61,7 @@ def lease_store(*, eager: bool = False) -> LeaseStore:
     """
     if settings.LOCK_STORE == "zookeeper" and _instead is None:
         return _zookeeper()
-    if settings.LOCK_STORE != "cache":
+    if settings.LOCK_STORE not in ("cache", "zookeeper"):
         msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'"
         raise TaskConfigurationError(msg)
     store: LeaseStore = _store_of_cache("leases", RedisLeaseStore, CacheLeaseStore, eager=eager)

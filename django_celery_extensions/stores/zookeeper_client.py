@@ -16,8 +16,11 @@ from __future__ import annotations
 import atexit
 import inspect
 import logging
+import time
+from collections import deque
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +55,15 @@ _HANDLERS = {
     "gevent": ("kazoo.handlers.gevent", "SequentialGeventHandler"),
     "eventlet": ("kazoo.handlers.eventlet", "SequentialEventletHandler"),
 }
+#: Signs of life that are remembered, of one session timeout.
+_SIGNS = 100
 #: Part of the session timeout between two pings, and seconds that it should not fall short of.
 _PING, _SHORTEST_PING = 0.1, 0.25
 #: Seconds that a server is waited for which has been away for longer.
 _BRIEFLY = 0.1
+#: Parts of the session timeout: a sign of life as old as the first has reached the leader, as a follower passes them
+#: on each half tick, and a session lasts two ticks at least; one that is older than the second is too old to count on.
+_HEARD, _STALE = 0.25, 0.4
 #: Answers of a server that say how things are.
 ANSWERS = (NoNodeError, NodeExistsError, NotEmptyError)
 #: Answers of a server, or of kazoo, that say that the configuration is wrong.
@@ -81,6 +89,10 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo carries no 
         #: It has given up for good, and why.
         self.ended = False
         self.failure: Exception | None = None
+        #: Moments (monotonic) of the last signs of life that were sent on this connection.
+        self.signs: deque[float] = deque(maxlen=_SIGNS)
+        #: Moment since which the leader has surely heard of the session when this connection was made.
+        self.made_at = -inf
 
     def zk_loop(self) -> None:
         try:
@@ -101,10 +113,29 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo carries no 
         return ping * 2 * 1000, connect_timeout
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
+        asked_at = monotonic()
         answer = super()._invoke(min(timeout, self.patience), request, xid)
         if isinstance(request, Connect):
             self.lasts = answer[0].time_out / 1000
+            self.signs.clear()  # of another connection: they may not have arrived
+            self.made_at = asked_at  # the leader itself has said so
         return answer
+
+    def _submit(self, request: Any, timeout: float, xid: int | None = None) -> None:
+        now = monotonic()
+        super()._submit(request, timeout, xid)
+        # One in so much time is enough, so that many requests do not push the older ones out.
+        if not self.signs or now >= self.signs[-1] + self.lasts / _SIGNS:
+            self.signs.append(now)
+
+    def heard_in(self, now: float) -> float:
+        """Seconds until the leader must have heard of the session lately; 0 where it has."""
+        signs = self.signs.copy()  # kazoo's thread adds to it
+        latest = max([self.made_at, *(sign for sign in signs if sign <= now - _HEARD * self.lasts)])
+        if latest >= now - _STALE * self.lasts:
+            return 0.0
+        # After a pause of this process, say: what it has sent since then is yet to reach the leader.
+        return min((sign for sign in signs if sign > latest), default=now) + _HEARD * self.lasts - now
 
 
 class ZooKeeperClient:
@@ -176,6 +207,25 @@ class ZooKeeperClient:
         deadline = monotonic() + (self.within if within is None else within)
         self._wait_until_connected(deadline)
         return self._answers([request(self._kazoo) for request in requests], deadline)
+
+    def be_heard(self, until: float) -> None:
+        """Wait until the leader must have heard of this session lately, so that it will not end it soon.
+
+        A server takes a request of a session that was silent for almost its whole timeout, and the leader carries it
+        out; that the session lives the leader learns a moment later, and may end it before. Raises
+        :class:`StoreUnavailable` where that is not so by ``until``.
+        """
+        while True:
+            self._wait_until_connected(until)
+            now = monotonic()
+            left = self._connection.heard_in(now)
+            if left <= 0:
+                return
+            if now + left > until:
+                msg = f"ZooKeeper at {self._hosts} has not heard of this process lately"
+                raise StoreUnavailable(msg)
+            self._kazoo.sync_async("/")  # a sign of life, where kazoo's next ping is late
+            time.sleep(left)
 
     def send(self, request: Callable[[Any], Any]) -> None:
         """Send a request whose outcome does not matter."""

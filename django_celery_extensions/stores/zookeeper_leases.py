@@ -63,6 +63,7 @@ class ZooKeeperLeaseStore(LeaseStore):
         """See :meth:`LeaseStore.take`."""
         client = current_client()
         until = monotonic() + client.within
+        client.be_heard(until)
         room = steps.first(ask)
         for attempt in count():
             if attempt > 1:
@@ -160,6 +161,7 @@ class ZooKeeperLeaseStore(LeaseStore):
                 return [False] * len(holdings)
             paths = [_path(holdings[at][0]) for at in ours]
             try:
+                client.be_heard(until)
                 results, *stats = client.ask(
                     _quorum(paths[0]),
                     *(methodcaller("exists_async", path) for path in paths),

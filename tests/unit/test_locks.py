@@ -168,6 +168,14 @@ def test_heartbeat_renews_a_lock_for_as_long_as_it_is_held() -> None:
     assert not any(lease.holding.name == "lock:n" for lease in heartbeat._held.values())
 
 
+@pytest.mark.usefixtures("on_redis")
+def test_lease_whose_holder_was_stopped_before_it_held_it_ends() -> None:
+    """A signal can come between taking it and the block that gives it back (SoftTimeLimitExceeded)."""
+    wish = acquisition.make_wish("lock", "n", (), lease_timeout=0.5)
+    assert acquisition.acquire(wish) is not None  # and nobody keeps it
+    wait_until(lambda: locks.holders("n") == [], timeout=3, what="it ended")
+
+
 # bad input
 
 

@@ -1,4 +1,4 @@
-"""The helpers for the tests of a project, and the names that this release only keeps."""
+"""The helpers for the tests of a project."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import chain
-from celery.beat import Service
-from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from django_celery_extensions import locks
-from django_celery_extensions.beat import LockedPersistentScheduler
 from django_celery_extensions.exceptions import NotTriggeredCeleryError
 from django_celery_extensions.invocation import Outcome
 from django_celery_extensions.testing import (
@@ -22,7 +19,6 @@ from django_celery_extensions.testing import (
     isolated_claims,
 )
 from tests.project import locking, tasks
-from tests.project.celery import app
 
 if TYPE_CHECKING:
     from django_celery_extensions.testing import Outbox
@@ -150,6 +146,12 @@ def test_locks_of_tasks_that_are_run() -> None:
             assert outbox.run() == ["held"]
 
 
+@override_settings(DJANGO_CELERY_EXTENSIONS_LOCK_STORE="zookeeper")
+def test_locks_need_no_zookeeper_either() -> None:
+    with capture_tasks(), locks.lock("n") as lock:
+        assert lock
+
+
 def test_assertions_say_what_there_is(celery_outbox: Outbox) -> None:
     tasks.add.delay(1, 2)
     assert celery_outbox.assert_sent(tasks.add, 1, right=2).args == (1, 2)
@@ -230,11 +232,3 @@ class InATransactionTestCase(TransactionTestCase):
         with transaction.atomic():
             tasks.silent.delay_on_commit("b")
             transaction.set_rollback(True)
-
-
-def test_scheduler_that_could_not_keep_its_promise_refuses_to_run() -> None:
-    scheduler = Service(app, scheduler_cls=LockedPersistentScheduler).get_scheduler(
-        lazy=True
-    )  # for the banner
-    with pytest.raises(ImproperlyConfigured, match="not available in this release"):
-        scheduler.setup_schedule()

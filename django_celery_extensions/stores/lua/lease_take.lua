@@ -10,6 +10,25 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local token, lasts, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
+local function keep(key, ms)
+  -- Not at every call: that it is remembered for an hour need not be true to the millisecond.
+  if redis.call('PTTL', key) < ms - KEPT / 2 then redis.call('PEXPIRE', key, ms) end
+end
+
+local function give(last)
+  local since = clock[1] * 1000000 + clock[2]
+  local fence = string.format('%.0f', math.max((tonumber(last) or 0) + 1, since))
+  redis.call('ZADD', KEYS[1], now + lasts, token)
+  redis.call('HSET', KEYS[2], 'fence', fence, 'most', most,
+    token, fence .. ' ' .. string.format('%.0f', since) .. ' ' .. ARGV[4])
+  keep(KEYS[1], lasts + KEPT)
+  keep(KEYS[2], lasts + KEPT)
+  return {'free', fence}
+end
+
+-- Nobody holds it and nobody waits: most locks, most of the time.
+if redis.call('EXISTS', KEYS[1], KEYS[3]) == 0 then return give(redis.call('HGET', KEYS[2], 'fence')) end
+
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
   redis.call('ZREM', KEYS[1], dead)
   redis.call('HDEL', KEYS[2], dead)
@@ -17,10 +36,6 @@ end
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
   redis.call('ZREM', KEYS[4], gone)
   redis.call('ZREM', KEYS[3], gone)
-end
-
-local function keep(key, ms)
-  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
 local about = redis.call('HMGET', KEYS[2], 'fence', 'most', token)
@@ -37,16 +52,9 @@ local others = held + waiting - (place and 1 or 0)
 if others > 0 and tonumber(about[2]) ~= most then return {'most', about[2]} end
 
 if held + (place or waiting) < most then
-  local since = clock[1] * 1000000 + clock[2]
-  local fence = string.format('%.0f', math.max((tonumber(about[1]) or 0) + 1, since))
-  redis.call('ZADD', KEYS[1], now + lasts, token)
-  redis.call('HSET', KEYS[2], 'fence', fence, 'most', most,
-    token, fence .. ' ' .. string.format('%.0f', since) .. ' ' .. ARGV[4])
   redis.call('ZREM', KEYS[3], token)
   redis.call('ZREM', KEYS[4], token)
-  keep(KEYS[1], lasts + KEPT)
-  keep(KEYS[2], lasts + KEPT)
-  return {'free', fence}
+  return give(about[1])
 end
 
 if ARGV[5] ~= '' then
