@@ -2,12 +2,9 @@
 
 What is different from a plain ``KazooClient``:
 
-- The session timeout that the servers agreed to is known.
 - A server that does not answer is given up after a fraction of the connect timeout, not after a whole session, so
   that the session can be carried over to another one.
-- Pings go out each tenth of the session timeout: whoever asks a follower is known to be alive there, and the leader
-  learns of it with the follower's next answer. That bounds how much less than a session timeout is left when the two
-  lose each other (see ``ZooKeeperLeaseStore.margin``).
+- It says when the servers must have heard of it (:mod:`~django_celery_extensions.stores.zookeeper_connection`).
 - Reconnecting is tried at least once a second, however long the servers were away.
 """
 
@@ -17,10 +14,8 @@ import atexit
 import inspect
 import logging
 import time
-from collections import deque
 from importlib import import_module
 from importlib.util import find_spec
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +30,12 @@ from kazoo.exceptions import (
     SASLException,
     SessionClosedRequireSaslError,
 )
-from kazoo.protocol.connection import ConnectionHandler
-from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 from kombu.utils.compat import detect_environment
 
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
+from django_celery_extensions.stores.zookeeper_connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,15 +49,8 @@ _HANDLERS = {
     "gevent": ("kazoo.handlers.gevent", "SequentialGeventHandler"),
     "eventlet": ("kazoo.handlers.eventlet", "SequentialEventletHandler"),
 }
-#: Signs of life that are remembered, of one session timeout.
-_SIGNS = 100
-#: Part of the session timeout between two pings, and seconds that it should not fall short of.
-_PING, _SHORTEST_PING = 0.1, 0.25
 #: Seconds that a server is waited for which has been away for longer.
 _BRIEFLY = 0.1
-#: Parts of the session timeout: a sign of life as old as the first has reached the leader, as a follower passes them
-#: on each half tick, and a session lasts two ticks at least; one that is older than the second is too old to count on.
-_HEARD, _STALE = 0.25, 0.4
 #: Answers of a server that say how things are.
 ANSWERS = (NoNodeError, NodeExistsError, NotEmptyError)
 #: Answers of a server, or of kazoo, that say that the configuration is wrong.
@@ -74,68 +61,6 @@ _REFUSALS = (
     SASLException,
     SessionClosedRequireSaslError,
 )
-
-
-class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo carries no types
-    """kazoo's connection: bounded while it is made, and with the outcome known."""
-
-    def __init__(self, plain: ConnectionHandler, patience: float) -> None:
-        super().__init__(
-            plain.client, plain.retry_sleeper, logger=plain.logger, sasl_options=plain.sasl_options
-        )
-        self.patience = patience
-        #: Session timeout that the servers agreed to, in seconds.
-        self.lasts = 0.0
-        #: It has given up for good, and why.
-        self.ended = False
-        self.failure: Exception | None = None
-        #: Moments (monotonic) of the last signs of life that were sent on this connection.
-        self.signs: deque[float] = deque(maxlen=_SIGNS)
-        #: Moment since which the leader has surely heard of the session when this connection was made.
-        self.made_at = -inf
-
-    def zk_loop(self) -> None:
-        try:
-            super().zk_loop()
-        except Exception as exc:  # noqa: BLE001 - kazoo has logged it
-            self.failure = exc
-        finally:
-            self.ended = True
-
-    def _connect(self, host: str, hostip: str, port: int) -> tuple[float, float]:
-        try:
-            _, connect_timeout = super()._connect(host, hostip, port)
-        except AuthFailedError as exc:
-            self.failure = exc
-            raise
-        # kazoo pings when half of its read timeout has passed.
-        ping = max(self.lasts * _PING, min(_SHORTEST_PING, self.lasts / 3))
-        return ping * 2 * 1000, connect_timeout
-
-    def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
-        asked_at = monotonic()
-        answer = super()._invoke(min(timeout, self.patience), request, xid)
-        if isinstance(request, Connect):
-            self.lasts = answer[0].time_out / 1000
-            self.signs.clear()  # of another connection: they may not have arrived
-            self.made_at = asked_at  # the leader itself has said so
-        return answer
-
-    def _submit(self, request: Any, timeout: float, xid: int | None = None) -> None:
-        now = monotonic()
-        super()._submit(request, timeout, xid)
-        # One in so much time is enough, so that many requests do not push the older ones out.
-        if not self.signs or now >= self.signs[-1] + self.lasts / _SIGNS:
-            self.signs.append(now)
-
-    def heard_in(self, now: float) -> float:
-        """Seconds until the leader must have heard of the session lately; 0 where it has."""
-        signs = self.signs.copy()  # kazoo's thread adds to it
-        latest = max([self.made_at, *(sign for sign in signs if sign <= now - _HEARD * self.lasts)])
-        if latest >= now - _STALE * self.lasts:
-            return 0.0
-        # After a pause of this process, say: what it has sent since then is yet to reach the leader.
-        return min((sign for sign in signs if sign > latest), default=now) + _HEARD * self.lasts - now
 
 
 class ZooKeeperClient:
@@ -168,7 +93,7 @@ class ZooKeeperClient:
         except Exception as exc:
             msg = f"kazoo can't be used with zookeeper_options {sorted(options)}: {exc}"
             raise TaskConfigurationError(msg) from exc
-        self._connection = _Connection(self._kazoo._connection, patience)  # noqa: SLF001 - no public way
+        self._connection = Connection(self._kazoo._connection, patience)  # noqa: SLF001 - no public way
         self._kazoo._connection = self._connection  # noqa: SLF001
         self._bells: dict[str, Bell] = {}
         #: Moment (monotonic) since which there is no connection, None while there is one.
