@@ -304,6 +304,11 @@ class LockedPersistentScheduler(Scheduler):
         try:
             super().close()
         finally:
+            # Celery does this itself from 5.7 on.
+            vars(self).pop("producer", None)
+            connection = vars(self).pop("connection", None)
+            if connection is not None:
+                connection.release()
             self._stop_leading()
             if self._leadership is not None:
                 self._leadership.resign()

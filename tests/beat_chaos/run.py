@@ -147,8 +147,8 @@ class BeatChaos:
             if self.system.stored and self.chance.random() < 0.2:
                 self._restart_store()
                 continue
-            self._wait_for_slots()
             victim = self._fires()
+            self._wait_for_slots()
             if victim is None:
                 self.done["nobody fired"] += 1
             elif self.chance.random() < 0.5:

@@ -186,7 +186,7 @@ def test_message_says_what_it_is(make_beat: MakeBeat, queue: Queue) -> None:
     assert first.task_id == slot_id(beat_name(), "a", START + 10 * SECOND) != second.task_id
     assert first.args == [5]
     assert first.headers["mine"] == 1
-    assert first.headers.get("celery_beat_task", VERSION < (5, 6)) is True
+    assert first.headers.get("celery_beat_task", VERSION < (5, 7)) is True
     assert first.headers["expires"] is not None
     assert first.properties["priority"] == 3
     assert "catch_up" not in first.headers

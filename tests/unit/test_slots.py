@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import crontab, schedule
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_celery_extensions.exceptions import TaskConfigurationError
@@ -96,6 +96,7 @@ def test_crontab_finds_the_next_minute_that_matches(fields: Any, start: Any, exp
     assert cron(**fields).after(at(*start), 0) == at(*expected)
 
 
+@settings(deadline=None)
 @given(
     moment=moments,
     minute=st.integers(0, 59),
@@ -138,6 +139,7 @@ def test_clocks_go_back() -> None:
     assert local(hourly, start, 3, NEW_YORK) == ["01 01:15 EDT", "01 01:15 EST", "01 02:15 EST"]
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from([NEW_YORK, LORD_HOWE]), days=st.integers(0, 365), step=st.sampled_from(["*/20", "*"])
 )
@@ -297,6 +299,7 @@ def test_clock_that_went_back_fires_nothing_twice() -> None:
         assert due(MINUTELY, done=done, last=done, now=40 * MINUTE, catch_up=catch_up) == 101 * MINUTE
 
 
+@settings(deadline=None)
 @given(done=moments, behind=st.integers(0, 500 * DAY), kind=st.sampled_from(["latest", "none", "all"]))
 def test_what_is_due_is_later_than_what_is_done(done: int, behind: int, kind: str) -> None:
     now = done + behind
