@@ -146,6 +146,7 @@ def test_cache_does_not_matter_where_no_task_needs_it(settings: SettingsWrapper)
     settings.DJANGO_CELERY_EXTENSIONS_CACHE_NAME = "dummy"
     guarded = {name: task for name, task in app.tasks.items() if getattr(task, "unique", False)}
     guarded |= {n: task for n, task in app.tasks.items() if getattr(task, "ignore_task_timedelta", None)}
+    guarded |= {n: task for n, task in app.tasks.items() if isinstance(task, LockTask)}
     for name in guarded:
         del app.tasks[name]
     try:
