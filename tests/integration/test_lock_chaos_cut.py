@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
 
-SECONDS, KILLS, HOLDINGS = 40, 5, 100
+SECONDS, KILLS, HOLDINGS = 25, 4, 60
 
 
 def run(store: str) -> str:
