@@ -60,8 +60,8 @@ def start_stack(
     address = f"127.0.0.1:{port}"
     site = processes.python("site", "manage.py", "runserver", "--noreload", address)
     if beat:
-        files = ("-s", str(data / "beat-schedule"), "--pidfile=")
-        processes.python("beat", *celery, "beat", "-l", "INFO", *files)
+        scheduler = ("-S", "LockedPersistentScheduler", "--pidfile=")
+        processes.python("beat", *celery, "beat", "-l", "INFO", *scheduler)
     url = f"http://{address}"
     processes.wait_until(lambda: _answers(url), READY_SECONDS, "the site")
     processes.wait_until(lambda: _is_ready(worker), READY_SECONDS, "the worker")
