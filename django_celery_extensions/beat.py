@@ -9,8 +9,6 @@ file that is named on the command line is neither read nor written.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +136,6 @@ class LockedPersistentScheduler(Scheduler):
 
     def _lead(self) -> Leadership:
         if self._leadership is None:
-            end_in_order()
             self._leadership = Leadership()
         return self._leadership
 
@@ -331,16 +328,3 @@ def _ensure(leadership: Leadership, verdict: Verdict = Verdict.DONE) -> None:
         leadership.others_led = True
     if verdict is not Verdict.DONE or not leadership.held:
         raise LeaseLost(_WHY.get(verdict, "its lease was not renewed in time, or was taken away"))
-
-
-def end_in_order() -> None:
-    """Let SIGTERM end the process of ``worker -B`` in order; Celery leaves it the default, which is sudden death."""
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    ):
-        signal.signal(signal.SIGTERM, _exit)
-
-
-def _exit(*_: object) -> None:
-    raise SystemExit

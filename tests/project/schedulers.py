@@ -11,15 +11,18 @@ from django_celery_extensions.beat import LockedPersistentScheduler
 
 
 class Harmed(LockedPersistentScheduler):
-    """Is killed or stands still around the sending of a message, the first time that it sends one.
+    """Is killed or stands still around the sending of its fifth message.
 
     TEST_BEAT_HARM: `kill before`, `kill after`, `freeze before`. The file TEST_BEAT_MARK says that it happened, so that
     it happens to one beat only.
     """
 
+    _messages = 0
+
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         harm, mark = os.environ["TEST_BEAT_HARM"], Path(os.environ["TEST_BEAT_MARK"])
-        mine = not mark.exists()
+        self._messages += 1
+        mine = self._messages == 5 and not mark.exists()
         if mine:
             mark.touch()
         if mine and harm == "kill before":
