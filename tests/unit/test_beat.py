@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pytest_django.fixtures import SettingsWrapper
 
+    from django_celery_extensions.stores.leases import LeaseStore
     from tests.servers import RedisServer
     from tests.unit.conftest import Queue
 
@@ -665,6 +666,24 @@ def test_lease_that_was_got_without_an_answer_is_given_back(
     assert lease_store().holders(beat_name())
     beat.scheduler.close()
     assert not lease_store().holders(beat_name())
+
+
+def test_lease_may_come_from_zookeeper(
+    zookeeper_store: LeaseStore, make_beat: MakeBeat, queue: Queue
+) -> None:
+    first, second = make_beat({"a": every(10)}), make_beat()
+    first.run()
+    first.run(10)
+    second.run()
+    assert (first.leads, second.leads) == (True, False)
+    assert record().fence == zookeeper_store.holders(beat_name())[0].fence
+    first.scheduler.close()
+    second.clock.moment = first.clock.moment
+    second.run(1)
+    assert second.leads
+    second.run(9)
+    assert sent(queue) == [("a", 10), ("a", 20)]
+    second.scheduler.close()
 
 
 # clocks
