@@ -9,6 +9,7 @@ local KEPT = 3600000 -- ms that a name is remembered after its last lease: its f
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local token, lasts, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local ends = now + lasts + 1 -- the clock was cut down to a millisecond: no lease is shorter than it says
 
 local function keep(key, ms)
   -- Not at every call: that it is remembered for an hour need not be true to the millisecond.
@@ -18,7 +19,7 @@ end
 local function give(last)
   local since = clock[1] * 1000000 + clock[2]
   local fence = string.format('%.0f', math.max((tonumber(last) or 0) + 1, since))
-  redis.call('ZADD', KEYS[1], now + lasts, token)
+  redis.call('ZADD', KEYS[1], ends, token)
   redis.call('HSET', KEYS[2], 'fence', fence, 'most', most,
     token, fence .. ' ' .. string.format('%.0f', since) .. ' ' .. ARGV[4])
   keep(KEYS[1], lasts + KEPT)
@@ -40,7 +41,7 @@ end
 
 local about = redis.call('HMGET', KEYS[2], 'fence', 'most', token)
 if redis.call('ZSCORE', KEYS[1], token) then
-  redis.call('ZADD', KEYS[1], now + lasts, token)
+  redis.call('ZADD', KEYS[1], ends, token)
   keep(KEYS[1], lasts + KEPT)
   keep(KEYS[2], lasts + KEPT)
   return {'free', string.match(about[3], '^%d+')}
