@@ -26,7 +26,7 @@ test:  ## lint, types, unit and integration tests on real servers, with coverage
 	@.ci/venv test lint
 	@.ci/lint
 	@echo "==> unit and integration tests"
-	@$(PY) -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(CHAOS_CUTS)) --cov --cov-report=term
+	@$(PY) -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(CHAOS_CUTS)) --cov --cov-report=term
 	@echo "==> a minute of chaos for claims, and some for locks and beat"  # by itself: it disturbs others
 	@$(PY) -m pytest $(CHAOS_CUTS)
 
