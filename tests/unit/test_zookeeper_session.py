@@ -360,3 +360,15 @@ def test_end_of_a_prefork_child_ends_its_session(
     client.ask(within=5)
     worker_process_shutdown.send(sender=None)
     assert client.ended
+
+
+def test_kazoo_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "kazoo" or name == "django_celery_extensions.stores.zookeeper_leases":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kazoo", None)
+    for use in (zookeeper.lease_store, zookeeper.check):
+        with pytest.raises(
+            TaskConfigurationError, match=r"pip install django-celery-extensions\[zookeeper\]"
+        ):
+            use()
