@@ -104,8 +104,8 @@ class OurScripts(_OnRedis):
 
         def calls(token: str) -> tuple[Any, Any]:
             return (
-                partial(self.client.evalsha, take, 4, *keys, token, LASTS * 1000, 1, "host:1", ""),
-                partial(self.client.evalsha, end, 5, *keys, "dce:{lock:raw}:bell:", token, 10000, ""),
+                partial(self.client.evalsha, take, 4, *keys[:4], token, LASTS * 1000, 1, "host:1", ""),
+                partial(self.client.evalsha, end, 5, *keys, token, 10000, ""),
             )
 
         return calls
