@@ -36,10 +36,12 @@ def default_unique_key_generator(
 
     Raises :class:`InvalidOption` for arguments that have no JSON form.
     """
-    arguments = call_arguments(task, task_args or (), task_kwargs or {})
+    args, kwargs = task_args or (), task_kwargs or {}
     wanted = getattr(task, "unique_keys", None)
-    if wanted is not None:
-        arguments = {name: arguments.get(name, arguments.get("*" + name)) for name in wanted}
+    if wanted is None:
+        arguments = call_arguments(task, args, kwargs)
+    else:
+        arguments = named_arguments(task, args, kwargs, wanted)
     try:
         return f"{prefix}:{task.name}:{digest(arguments)}"
     except (TypeError, ValueError) as exc:
@@ -87,6 +89,14 @@ def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[st
         else:
             arguments[name] = value
     return arguments
+
+
+def named_arguments(
+    task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return those arguments of a call that ``names`` names (``unique_keys``, ``mutex_keys``), in that order."""
+    arguments = call_arguments(task, args, kwargs)
+    return {name: arguments.get(name, arguments.get("*" + name)) for name in names}
 
 
 def body_signature(task: Task[..., Any]) -> inspect.Signature:

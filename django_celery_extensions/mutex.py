@@ -16,7 +16,7 @@ from django_celery_extensions.acquisition import HeldLease, acquire, give_back, 
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.execution import come_back, patiently
 from django_celery_extensions.invocation import request_in_canvas
-from django_celery_extensions.keys import call_arguments, check_argument_names
+from django_celery_extensions.keys import check_argument_names, named_arguments
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -80,8 +80,7 @@ def mutex_values(task: MutexTask, args: Any, kwargs: Any) -> list[Any]:
     """Return the values of a call that refine the mutex."""
     if not task.mutex_keys:
         return []
-    arguments = call_arguments(task, args, kwargs)
-    return [arguments.get(name, arguments.get("*" + name)) for name in task.mutex_keys]
+    return [*named_arguments(task, args, kwargs, task.mutex_keys).values()]
 
 
 def check_mutex(task: MutexTask) -> None:

@@ -249,18 +249,23 @@ def test_what_was_missed_is_caught_up(
     assert [slot for _, slot in sent(queue)] == expected
 
 
+def die_in(beat: Beat, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ten seconds pass for a beat, and end it in the step of its scheduler that comes with the next slot."""
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(beat.scheduler, step, die)
+    with pytest.raises(KeyboardInterrupt):
+        beat.run(10)
+
+
 def test_slot_that_may_not_have_been_sent_is_sent_again(
     make_beat: MakeBeat, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = make_beat({"a": every(10)}), make_beat()
     first.run()
-
-    def die(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(first.scheduler, "_send", die)
-    with pytest.raises(KeyboardInterrupt):
-        first.run(10)
+    die_in(first, "_send", monkeypatch)
     assert not record().sent
     first.scheduler.close()
     second.clock.moment = first.clock.moment
@@ -276,13 +281,7 @@ def test_slot_that_a_worker_has_started_is_not_sent_again(
 ) -> None:
     first, second = make_beat({"a": every(10)}), make_beat()
     first.run()
-
-    def die(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(first.scheduler, "_went_out", die)
-    with pytest.raises(KeyboardInterrupt):
-        first.run(10)
+    die_in(first, "_went_out", monkeypatch)
     header = queue.messages()[0].headers[SLOT]
     slot_store().start(beat_name(), "a", header["slot"], header["id"], header["sending"])
     first.scheduler.close()
