@@ -7,7 +7,7 @@ CHAOS_CUTS := $(addprefix tests/integration/,test_chaos_cut.py test_lock_chaos_c
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite build clean
+.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite docs build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -23,8 +23,9 @@ serve:  ## the shop, its worker and beat left running; prints the address
 
 test:  ## lint, types, unit and integration tests on real servers, with coverage
 	@.ci/install-servers
-	@.ci/venv test lint
+	@.ci/venv test lint docs
 	@.ci/lint
+	@.ci/docs
 	@echo "==> unit and integration tests"
 	@$(PY) -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(CHAOS_CUTS)) --cov --cov-report=term
 	@echo "==> a minute of chaos for claims, and some for locks and beat"  # by itself: it disturbs others
@@ -77,6 +78,11 @@ celery-suite:  ## Celery's own tests, with DjangoTask as the class of every task
 	@.ci/venv test
 	@$(PY) -m tests.celery_suite
 
+docs:  ## the documentation in docs/_build/html; warnings are errors
+	@.ci/venv docs
+	@.ci/docs
+	@echo "==> docs/_build/html/index.html"
+
 build:  ## sdist and wheel in dist/, checked
 	@.ci/venv package
 	@echo "==> building dist/"
@@ -86,6 +92,6 @@ build:  ## sdist and wheel in dist/, checked
 
 clean:  ## remove .venv and everything that was made
 	@echo "==> removing .venv, build/, dist/ and caches"
-	@rm -rf .venv .tox build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis
+	@rm -rf .venv .tox docs/_build build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

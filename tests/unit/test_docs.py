@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+    ]
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: A heading of a reference, and the line under it.
 ENTRY = re.compile(r"^#{2,3} `(\w+)`\n\nDefault: `?(.+?)`?(?:\. Per call: (yes|no)\.)?$", re.MULTILINE)
