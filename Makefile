@@ -7,7 +7,7 @@ CHAOS_CUTS := $(addprefix tests/integration/,test_chaos_cut.py test_lock_chaos_c
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite docs screenshots build clean
+.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite docs tutorial screenshots build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -82,6 +82,11 @@ docs:  ## the documentation in docs/_build/html; warnings are errors
 	@.ci/venv docs
 	@.ci/docs
 	@echo "==> docs/_build/html/index.html"
+
+tutorial:  ## walk docs/tutorial.md in an empty virtual environment
+	@.ci/install-servers
+	@.ci/venv test
+	@$(PY) -m tests.tutorial
 
 screenshots:  ## the pictures in README and docs, with a headless Chromium
 	@.ci/install-servers
