@@ -24,7 +24,7 @@ from tests.project.celery import app
 from tests.settings import redis_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_django.fixtures import SettingsWrapper
 
@@ -72,25 +72,35 @@ def test_python_blocks_compile(page: Path) -> None:
         compile(block, f"{page.name}, block {number}", "exec")
 
 
+#: Pages whose blocks are run from top to bottom, each by itself.
+RUN = [
+    page
+    for page in PAGES
+    if page.parent.name == "docs"
+    and python_blocks(page)
+    and page.stem
+    not in {
+        "tutorial",  # walked: tests/integration/test_tutorial.py
+        "index",  # files of a project, in the tutorial too
+    }
+]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 @pytest.mark.django_db(transaction=True)
-def test_usage_page_runs_from_top_to_bottom(tasks_of_the_page: None) -> None:
-    namespace: dict[str, Any] = {"__name__": "usage_page"}
-    for number, block in enumerate(python_blocks(ROOT / "docs/usage.md"), 1):
-        exec(compile(block, f"usage.md, block {number}", "exec"), namespace)  # noqa: S102 - our own page
-
-
-def test_pages_about_locks_run_from_top_to_bottom(
-    tasks_of_the_page: None, store_server: RedisServer, settings: SettingsWrapper
+def test_page_runs_from_top_to_bottom(
+    page: Path, tasks_of_the_page: None, store_server: RedisServer, settings: SettingsWrapper
 ) -> None:
     settings.CACHES = {"default": redis_cache(store_server.url)}
-    page: dict[str, Any] = {"__name__": "locks_page"}
-    for block in python_blocks(ROOT / "docs/locks.md"):
-        exec(compile(block, "locks.md", "exec"), page)  # noqa: S102 - our own page
+    namespace: dict[str, Any] = {"__name__": page.stem.replace("-", "_"), **HELD_OUT.get(page.stem, {})}
+    for number, block in enumerate(python_blocks(page), 1):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)  # noqa: S102 - our own page
+    AFTERWARDS.get(page.stem, lambda _: None)(namespace)
+
+
+def locks_do_what_the_page_says(page: dict[str, Any]) -> None:
     assert page["rebuild_index"].apply(("one",)).get() == "rebuilt one"
     assert page["patient"].apply(("one",)).get() is True
-    assert page["call_their_api"].apply(("/",)).get() is True
-    assert page["deploy"].apply(("one", "1.2")).get() == "1.2 on one"
-    assert page["refresh"].apply(("ada",)).get() == "ada"
     assert page["close_the_books"](2026) == 2026
     assert page["fetch"]("/") is True
     page["who_is_at_it"]()
@@ -98,9 +108,17 @@ def test_pages_about_locks_run_from_top_to_bottom(
         page["free_it_by_force"]()
         assert page["close_the_books"](2026) == 2026
 
-    page = {"__name__": "feeds_page", "Feed": SimpleNamespace(objects=SimpleNamespace(import_feed=Feed))}
-    for block in python_blocks(ROOT / "docs/importing-feeds.md"):
-        exec(compile(block, "importing-feeds.md", "exec"), page)  # noqa: S102 - our own page
+
+def semaphore_does_what_the_page_says(page: dict[str, Any]) -> None:
+    assert page["call_their_api"].apply(("/",)).get() is True
+
+
+def mutex_does_what_the_page_says(page: dict[str, Any]) -> None:
+    assert page["deploy"].apply(("one", "1.2")).get() == "1.2 on one"
+    assert page["refresh"].apply(("ada",)).get() == "ada"
+
+
+def feeds_do_what_the_page_says(page: dict[str, Any]) -> None:
     for name in ("import_feed", "import_feed_later", "import_feed_once"):
         assert page[name].apply(("https://example.com/rss",)).get() == "https://example.com/rss"
     with locks.lock(page["import_feed"].name, "https://example.com/rss"):
@@ -108,11 +126,31 @@ def test_pages_about_locks_run_from_top_to_bottom(
         assert page["import_feed"].apply(("https://example.com/atom",)).get() == "https://example.com/atom"
 
 
+def holders_are_listed(page: dict[str, Any]) -> None:
+    page["who_is_at_it"]()
+    sender = f"{page['__name__']}.rebuild_index"
+    assert page["calls"][sender, "sent"] == 1
+
+
 class Feed:
     """What the page imports."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+
+#: What a page takes for given.
+HELD_OUT: dict[str, dict[str, Any]] = {
+    "importing-feeds": {"Feed": SimpleNamespace(objects=SimpleNamespace(import_feed=Feed))},
+}
+#: What its code does when it is called.
+AFTERWARDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "locks": locks_do_what_the_page_says,
+    "semaphore": semaphore_does_what_the_page_says,
+    "mutex": mutex_does_what_the_page_says,
+    "importing-feeds": feeds_do_what_the_page_says,
+    "monitor-and-unstick": holders_are_listed,
+}
 
 
 @pytest.mark.django_db(transaction=True)
