@@ -46,6 +46,7 @@ class Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo carries no t
         self.made_at = -inf
 
     def zk_loop(self) -> None:
+        """Run kazoo's loop, and keep what ended it."""
         try:
             super().zk_loop()
         except Exception as exc:  # noqa: BLE001 - kazoo has logged it
