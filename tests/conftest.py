@@ -15,6 +15,7 @@ import pytest
 from tests.live import Live, keep_configuration, point_app_at
 from tests.processes import ROOT
 from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
+from tests.servers_rabbitmq import RabbitMQServer
 from tests.servers_redis import RedisClusterServers
 from tests.servers_zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 from tests.workers import Pool, Worker
@@ -91,6 +92,13 @@ def redis_cluster() -> Iterator[RedisClusterServers]:
 def memcached_server() -> Iterator[MemcachedServer]:
     """A real memcached of the session."""
     with start(MemcachedServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """A RabbitMQ server of the session. Don't kill it, use `make_server(RabbitMQServer)`."""
+    with start(RabbitMQServer) as server:
         yield server
 
 

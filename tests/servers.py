@@ -15,7 +15,7 @@ from tests.processes import Process
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import redis
     from typing_extensions import Self
@@ -45,9 +45,10 @@ class Server:
 
     program: ClassVar[str]
     package: ClassVar[str]
+    start_timeout: ClassVar[float] = START_TIMEOUT
 
     def __init__(self, *arguments: str) -> None:
-        binary = shutil.which(self.program)
+        binary = self.find()
         if binary is None:
             msg = f"{self.program} is not on PATH (Debian package: {self.package})"
             raise ServerMissing(msg)
@@ -59,8 +60,17 @@ class Server:
 
     # What a subclass writes.
 
+    @classmethod
+    def find(cls) -> str | None:
+        """Return the path of the program, None where it is not installed."""
+        return shutil.which(cls.program)
+
     def command(self) -> list[str]:
         raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str] | None:
+        """Return what the program finds in its environment; None: what we find in ours."""
+        return None
 
     def answers(self) -> bool:
         """Tell whether the server answers a request right now. May raise OSError."""
@@ -74,10 +84,10 @@ class Server:
 
     def start(self) -> Self:
         for attempt in range(1, ATTEMPTS + 1):
-            self._process = Process([*self.command(), *self.arguments], log=self.directory / "log")
+            self._launch()
             wait_until(
                 lambda: self._answers_or_died(),  # noqa: PLW0108 - looked up anew
-                timeout=START_TIMEOUT,
+                timeout=self.start_timeout,
                 what=lambda: f"{self.program} answers on port {self.port}; its log:\n{self.log()}",
             )
             if self.alive:
@@ -87,6 +97,11 @@ class Server:
                 raise RuntimeError(msg)
             self.port = free_port()  # somebody was faster
         return self
+
+    def _launch(self) -> None:
+        self._process = Process(
+            [*self.command(), *self.arguments], log=self.directory / "log", env=self.environment()
+        )
 
     def _answers_or_died(self) -> bool:
         if not self.alive:
@@ -124,10 +139,10 @@ class Server:
     def restart(self) -> None:
         """Start again on the same port. What was not on disk is lost."""
         self.kill()
-        self._process = Process([*self.command(), *self.arguments], log=self.directory / "log")
+        self._launch()
         wait_until(
             lambda: self._answers_or_died() and self.alive,
-            timeout=START_TIMEOUT,
+            timeout=self.start_timeout,
             what=lambda: f"{self.program} answers on port {self.port} again; its log:\n{self.log()}",
         )
 
