@@ -115,6 +115,13 @@ class ClaimStore(Renewer):
         queued again, and armed anew for ``ask.claim`` seconds. A task that was replaced may take its claim back.
         """
 
+    def admit_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Take one after the other as :meth:`admit` does, in one round trip where the store can.
+
+        Not one decision: others may come between two of them. An error says nothing about any of them.
+        """
+        return [self.admit(ask) for ask in asks]
+
     @abstractmethod
     def start(self, ask: Ask) -> Answer:
         """Let a queued task run, or not. It holds the claim with its token then; a missing claim is made.
@@ -134,6 +141,10 @@ class ClaimStore(Renewer):
         unless it was that execution which gave it back to the queue.
         Returns whether the claim was still its own.
         """
+
+    def settle_many(self, holdings: Sequence[Holding]) -> list[bool]:
+        """End the claims of messages that were not sent, each as :meth:`settle` does, in one round trip likewise."""
+        return [self.settle(holding, unsent=True) for holding in holdings]
 
     @abstractmethod
     def requeue(self, holding: Holding, lasts: float) -> bool:

@@ -34,9 +34,13 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        args = (ask.task_id, ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof)
         with translated_errors():
-            return _answer(_ADMIT(self._client, self._keys(ask.name), args))
+            return _answer(_ADMIT(self._client, *self._admission(ask)))
+
+    def admit_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        """See :meth:`ClaimStore.admit_many`; all in one pipeline."""
+        with translated_errors():
+            return [_answer(reply) for reply in _ADMIT.many(self._client, map(self._admission, asks))]
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
@@ -52,6 +56,12 @@ class RedisClaimStore(RedisStore, ClaimStore):
         args = (holding.task_id, holding.token, ms(window), flag(unsent), flag(lost))
         with translated_errors():
             return bool(_SETTLE(self._client, self._keys(holding.name), args))
+
+    def settle_many(self, holdings: Sequence[Holding]) -> list[bool]:
+        """See :meth:`ClaimStore.settle_many`; all in one pipeline."""
+        calls = [(self._keys(each.name), (each.task_id, each.token, "", flag(True), "")) for each in holdings]
+        with translated_errors():
+            return [bool(mine) for mine in _SETTLE.many(self._client, calls)]
 
     def requeue(self, holding: Holding, lasts: float) -> bool:
         """See :meth:`ClaimStore.requeue`."""
@@ -78,6 +88,10 @@ class RedisClaimStore(RedisStore, ClaimStore):
         """See :meth:`ClaimStore.forget`."""
         with translated_errors():
             self._client.delete(*self._keys(name))
+
+    def _admission(self, ask: Ask) -> tuple[Sequence[str], Sequence[object]]:
+        args = (ask.task_id, ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof)
+        return self._keys(ask.name), args
 
     def _keys(self, name: str) -> tuple[str, str, str]:
         return self.key(keys.claim_key(name)), self._window_key(name), self.key(keys.replaced_key(name))

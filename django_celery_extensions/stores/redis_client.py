@@ -15,7 +15,7 @@ from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurat
 from django_celery_extensions.stores.base import Renewer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django.core.cache import BaseCache
 
@@ -54,9 +54,38 @@ class Script:
         try:
             return client.evalsha(self.sha, len(keys), *keys, *args)
         except Exception as exc:
-            if type(exc).__name__ != "NoScriptError":  # redis-py's or valkey-py's
+            if not _is_missing(exc):
                 raise
         return client.eval(self.text, len(keys), *keys, *args)
+
+    def many(self, client: Any, calls: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[Any]:
+        """Run the script for each ``(keys, args)``, in order and in one pipeline; return the answers."""
+        # In full once: the server has it for all that follow. Not so in a cluster, where each key has its server.
+        replies = self._pipelined(client, calls := list(calls), in_full=1)
+        again = [number for number, reply in enumerate(replies) if _is_missing(reply)]
+        if again:
+            found = self._pipelined(client, [calls[number] for number in again], in_full=len(again))
+            for number, reply in zip(again, found, strict=True):
+                replies[number] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _pipelined(
+        self, client: Any, calls: Sequence[tuple[Sequence[str], Sequence[object]]], in_full: int
+    ) -> list[Any]:
+        with client.pipeline(transaction=False) as pipe:
+            for number, (keys, args) in enumerate(calls):
+                command = ("EVAL", self.text) if number < in_full else ("EVALSHA", self.sha)
+                # By its name: the pipeline of a cluster has no eval().
+                pipe.execute_command(*command, len(keys), *keys, *args)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            return replies
+
+
+def _is_missing(reply: object) -> bool:
+    return type(reply).__name__ == "NoScriptError"  # redis-py's or valkey-py's
 
 
 @singledispatch

@@ -336,3 +336,44 @@ def test_claim_that_has_ended_is_not_made_again(store: ClaimStore) -> None:
     store.settle(of("A", "t"))
     assert not store.requeue(of("A", "t"), 60)
     assert store.holding("n") is None
+
+
+# many at once
+
+
+def test_many_are_admitted_one_after_the_other(store: ClaimStore) -> None:
+    store.admit(ask("X", name="taken"))
+    store.open_window("ignored", "W", 60)
+    asks = [
+        ask("A", name="a"),
+        ask("B", name="taken"),
+        ask("C", name="a"),
+        ask("D", name="ignored", window=True),
+        ask("E", name="plain", claim=None),
+        ask("F", name="a", replace=True),
+        ask("G", name="g"),
+    ]
+    answers = store.admit_many(asks)
+    assert [(answer.verdict, answer.task_id) for answer in answers] == [
+        (FREE, ""),
+        (HELD, "X"),
+        (HELD, "A"),
+        (WINDOW, "W"),
+        (FREE, ""),
+        (FREE, "A"),
+        (FREE, ""),
+    ]
+    assert [answer.fence > 0 for answer in answers] == [True, False, False, False, False, True, True]
+    assert store.admit_many([]) == []
+
+
+def test_many_that_were_not_sent_end_their_own_claims_only(store: ClaimStore) -> None:
+    store.admit_many([ask("A", name="a"), ask("B", name="b")])
+    store.start(ask("C", "t", name="c"))
+    assert store.settle_many([of("A", name="a"), of("X", name="b"), of("C", name="c")]) == [
+        True,
+        False,
+        False,
+    ]
+    assert [store.holding(name) is not None for name in "abc"] == [False, True, True]
+    assert store.settle_many([]) == []

@@ -36,6 +36,8 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
     "settle": lambda store: store.settle(Holding(name="n", task_id="A", token="t"), 60),
     "renew": lambda store: store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]),
     "requeue": lambda store: store.requeue(Holding(name="n", task_id="A", token="t"), 60.0),
+    "admit_many": lambda store: store.admit_many([ask("A"), ask("B")]),
+    "settle_many": lambda store: store.settle_many([Holding(name="n", task_id="A", token="")]),
     "open_window": lambda store: store.open_window("n", "A", 60),
     "holding": lambda store: store.holding("n"),
     "forget": lambda store: store.forget("n"),
@@ -70,7 +72,7 @@ def use_memcached(settings: SettingsWrapper, server: MemcachedServer, **options:
 
 
 def _unless(step: str) -> Any:
-    fail_closed = ("admit", "start", "settle", "open_window")
+    fail_closed = ("admit", "admit_many", "start", "settle", "open_window")
     reason = "pymemcache's HashClient answers like an empty cache for a second after an error (retry_timeout)"
     marks = () if step in fail_closed else pytest.mark.xfail(strict=True, reason=reason)
     return pytest.param(step, marks=marks)

@@ -8,6 +8,7 @@ import pytest
 
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding, Verdict
+from django_celery_extensions.stores.redis_client import Script
 from tests.unit.stores import REDIS, Backend, opened, redis_options, use_cache
 
 if TYPE_CHECKING:
@@ -55,6 +56,47 @@ def test_scripts_are_sent_again_to_a_server_that_forgot_them(
         assert store.admit(ask("A", name=f"other-{number}")).verdict is FREE
     store.forget("n")
     assert store.admit(ask("A")).verdict is FREE
+
+
+def test_scripts_of_many_are_sent_again_too(on_redis: Backend, redis: redis_py.Redis) -> None:
+    store = on_redis.store
+    for number in range(2):
+        redis.script_flush()
+        asks = [ask("A", name=f"{number}-{i}") for i in range(5)]
+        assert [answer.verdict for answer in store.admit_many(asks)] == [FREE] * 5
+        redis.script_flush()
+        holdings = [Holding(name=each.name, task_id="A", token="") for each in asks]
+        assert store.settle_many(holdings) == [True] * 5
+
+
+def test_script_that_went_missing_among_many_is_sent_again(
+    on_redis: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cluster, where the first of them has told one server of the script, and not the others."""
+    store: Any = on_redis.store
+    pipelined = Script._pipelined
+
+    def forgetful(self: Script, client: Any, calls: Any, in_full: int) -> Any:
+        replies = pipelined(self, client, calls, in_full)
+        return [NoScriptError(), *replies[1:3], NoScriptError()] if in_full == 1 else replies
+
+    class NoScriptError(Exception):
+        pass
+
+    monkeypatch.setattr(Script, "_pipelined", forgetful)
+    answers = store.admit_many([ask("A", name=name) for name in "abcd"])
+    assert [answer.verdict for answer in answers] == [FREE] * 4
+
+
+def test_many_are_one_round_trip(on_redis: Backend, store_server: RedisServer) -> None:
+    store = on_redis.store
+    before = store_server.commands()
+    store.admit_many([ask("A", name=f"n{number}") for number in range(200)])
+    store.settle_many([Holding(name=f"n{number}", task_id="A", token="") for number in range(200)])
+    after = store_server.commands()
+    assert after["evalsha"] - before.get("evalsha", 0) == 398
+    assert after["eval"] - before.get("eval", 0) == 2
+    assert after.get("multi", 0) == before.get("multi", 0)
 
 
 @pytest.mark.parametrize("step", STEPS)
