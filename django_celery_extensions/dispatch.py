@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events
 from django_celery_extensions.calls import Prepared, prepare
-from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, UniqueTaskConflict
+from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
     EXECUTION,
@@ -30,7 +30,7 @@ from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
 from django_celery_extensions.timing import delay_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from django_celery_extensions.task import DjangoTask
 
@@ -43,8 +43,6 @@ QUEUE_SECONDS = 0.25
 
 #: The result that the task being sent belongs to, for Celery to hand out instead of a second one.
 sending: ContextVar[InvocationResult | None] = ContextVar("django_celery_extensions_sending", default=None)
-#: The producer that all messages of one :func:`dispatch_many` go through.
-_producer: ContextVar[Any] = ContextVar("django_celery_extensions_producer", default=None)
 
 
 def dispatch(
@@ -55,102 +53,77 @@ def dispatch(
     *,
     send: Send,
     eager: bool,
-    when: Callable[[Callable[[], None]], None] | None = None,
+    when: Callable[[Prepared], None] | None = None,
 ) -> InvocationResult:
     """Take one call from asking to sending, and return the result of its invocation.
 
-    ``send`` is Celery's own ``apply_async`` (or ``apply``, where ``eager``). ``when`` takes the second half,
-    from the admission on, and calls it when its time has come: at the commit. None: at once.
+    ``send`` is Celery's own ``apply_async`` (or ``apply``, where ``eager``). ``when`` takes the call that has been
+    checked, and sees to the rest when its time has come: at the commit. None: at once.
     """
     call = prepare(task, args, kwargs, options, eager=eager, later=when is not None)
     result = call.invocation.result
     result.on_commit = when is not None
     events.APPLIED.tell(task, *call.told, call.given, result)
-
-    def admit_and_send() -> None:
-        answer = admit(task, call)
-        if answer.verdict is Verdict.FREE or (call.header is not None and call.header.canvas):
-            publish(task, call, answer, send)
-        elif answer.verdict is Verdict.WINDOW or call.on_conflict == "skip":
-            result.ignore()
-            events.IGNORED.tell(task, *call.told, answer.task_id, call.given, result)
-        else:
-            result.joined(answer.task_id)
-            events.UNIQUE.tell(task, *call.told, answer.task_id, call.given, result)
-            if call.on_conflict == "raise":
-                raise UniqueTaskConflict(task.name, answer.task_id)
-            _add_to_parent(task, result, call.given)
-
     if when is None:
-        admit_and_send()
+        conclude(task, call, admit(task, call), send)
     else:
-        when(admit_and_send)
+        when(call)
     return result
 
 
-def dispatch_many(
-    task: DjangoTask,
-    calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]],
-    options: dict[str, Any],
-    *,
-    send: Send,
-    eager: bool,
-    when: Callable[[Callable[[], None]], None] | None = None,
-) -> list[InvocationResult]:
-    """Take many calls of one task the same way; one connection sends them all.
-
-    Every call is checked, and told, before the first one is admitted.
-    """
-    if options.get("task_id") is not None:
-        msg = f"{task.name}: many calls can't share the task_id {options['task_id']!r}"
-        raise InvalidOption(msg)
-    admissions: list[Callable[[], None]] = []
-    results = [
-        dispatch(task, args, kwargs, dict(options), send=send, eager=eager, when=admissions.append)
-        for args, kwargs in calls
-    ]
-    for result in results:
-        result.on_commit = when is not None
-
-    def admit_and_send_all() -> None:
-        with task.app.producer_or_acquire(options.get("producer")) as producer:
-            for admit_and_send in admissions:
-                current = _producer.set(producer)
-                try:
-                    admit_and_send()
-                finally:
-                    _producer.reset(current)
-
-    if when is None:
-        admit_and_send_all()
+def conclude(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
+    """Do what the store's answer says: send, join the active task, or ignore the call."""
+    result = call.invocation.result
+    if answer.verdict is Verdict.FREE or (call.header is not None and call.header.canvas):
+        publish(task, call, answer, send)
+    elif answer.verdict is Verdict.WINDOW or call.on_conflict == "skip":
+        result.ignore()
+        events.IGNORED.tell(task, *call.told, answer.task_id, call.given, result)
     else:
-        when(admit_and_send_all)
-    return results
+        result.joined(answer.task_id)
+        events.UNIQUE.tell(task, *call.told, answer.task_id, call.given, result)
+        if call.on_conflict == "raise":
+            raise UniqueTaskConflict(task.name, answer.task_id)
+        _add_to_parent(task, result, call.given)
 
 
 def admit(task: DjangoTask, call: Prepared) -> Answer:
-    """Ask the store for the claim; the wait for a countdown or an ETA comes on top of its stale limit."""
-    ask, invocation = call.ask, call.invocation
+    """Ask the store for the claim."""
+    ask = asking(task, call)
     if ask is None:
         return Answer(verdict=Verdict.FREE)
-    if ask.claim is not None:
-        ask = replace(ask, claim=ask.claim + _delay(task, invocation.options))
     try:
-        return claim_store(eager=invocation.eager).admit(ask)
+        return claim_store(eager=call.invocation.eager).admit(ask)
     except StoreUnavailable as exc:
-        if call.on_store_error == "raise":
-            if ask.claim is not None and "task_id" not in call.given:
-                heartbeat.owe(partial(_settle_unsent, ask.name, ask.task_id))
-            raise
-        logger.warning(
-            "task %s[%s] is sent without a claim: %s",
-            task.name,
-            invocation.task_id,
-            exc,
-            extra={"task_id": invocation.task_id, "invocation_id": invocation.id, "key": ask.name},
-        )
-        # The worker has to make the claim: it finds none, and no header that says there was one.
-        return Answer(verdict=Verdict.FREE)
+        return unanswered(task, call, exc)
+
+
+def unanswered(task: DjangoTask, call: Prepared, exc: StoreUnavailable) -> Answer:
+    """Let a call that the store said nothing to be sent without a claim, if it may be; else raise the error.
+
+    The claim that the store may have made, or may make yet, is ended then.
+    """
+    ask, task_id = call.ask, call.invocation.task_id
+    if call.on_store_error == "raise":
+        if ask is not None and ask.claim is not None and "task_id" not in call.given:
+            heartbeat.owe(partial(_settle_unsent, ask.name, task_id))
+        raise exc
+    logger.warning(
+        "task %s[%s] is sent without a claim: %s",
+        task.name,
+        task_id,
+        exc,
+        extra={"task_id": task_id, "invocation_id": call.invocation.id, "key": ask and ask.name},
+    )
+    # The worker has to make the claim: it finds none, and no header that says there was one.
+    return Answer(verdict=Verdict.FREE)
+
+
+def asking(task: DjangoTask, call: Prepared) -> Ask | None:
+    """Return what a call asks of the store now: the wait for a countdown or an ETA comes on top of its stale limit."""
+    if call.ask is None or call.ask.claim is None:
+        return call.ask
+    return replace(call.ask, claim=call.ask.claim + _delay(task, call.invocation.options))
 
 
 def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
@@ -163,9 +136,6 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
         else:
             header = replace(header, follows=answer.task_id, expires=None)
         add_header(task, options, header)
-    producer = _producer.get()
-    if producer is not None:
-        options.setdefault("producer", producer)
     outer = sending.set(result)
     try:
         result.outcome = Outcome.TRIGGERED

@@ -6,8 +6,13 @@ Everything this library raises on its own account is a :class:`CeleryError`, whi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from celery.exceptions import CeleryError as BaseCeleryError
 from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CeleryError(BaseCeleryError):
@@ -36,6 +41,29 @@ class UniqueTaskConflict(CeleryError):
 
     def __str__(self) -> str:
         return f"{self.task_name} is queued or running already as task {self.task_id}"
+
+
+class ManyNotSent(CeleryError):
+    """Not all of many calls were sent; the cause is ``__cause__``.
+
+    ``results`` has the result of each call, in order; ``not_sent`` and ``uncertain`` are the positions of those that
+    were not sent, and of those of which nobody knows whether they were. The claims of both have been ended.
+    """
+
+    def __init__(
+        self, task_name: str, results: Sequence[Any], not_sent: Sequence[int], uncertain: Sequence[int]
+    ) -> None:
+        super().__init__(task_name, results, not_sent, uncertain)
+        self.task_name = task_name
+        self.results = results
+        self.not_sent = not_sent
+        self.uncertain = uncertain
+
+    def __str__(self) -> str:
+        what = f"{len(self.not_sent)} of {len(self.results)} calls of {self.task_name} were not sent"
+        if self.uncertain:
+            what += f", and {len(self.uncertain)} may or may not have been"
+        return what if self.__cause__ is None else f"{what}: {self.__cause__!r}"
 
 
 class StaleLimitMissing(CeleryError):

@@ -33,6 +33,8 @@ class Outcome(str, Enum):
     TRIGGERED = "triggered"
     UNIQUE = "unique"
     IGNORED = "ignored"
+    #: One of many, whose message may have gone out or not: the broker did not answer.
+    UNCERTAIN = "uncertain"
 
     def __str__(self) -> str:
         return self.value

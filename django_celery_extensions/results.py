@@ -58,7 +58,7 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
     def __del__(self) -> None:
         # Celery takes every result off its backend's list here. One that was never sent and never waited for is on
         # no list, and taking it off would end the subscription of the task that it joined.
-        if self.outcome is Outcome.TRIGGERED or self._awaited:
+        if self.outcome in (Outcome.TRIGGERED, Outcome.UNCERTAIN) or self._awaited:
             super().__del__()
 
     def then(self, *args: Any, **kwargs: Any) -> Any:

@@ -13,16 +13,17 @@ from celery.app.task import Task
 from celery.app.trace import task_has_custom
 from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from django.db import transaction
 
 from django_celery_extensions import diversion, events
+from django_celery_extensions.commits import many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
-from django_celery_extensions.dispatch import dispatch, dispatch_many, resend, sending
+from django_celery_extensions.dispatch import dispatch, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
 from django_celery_extensions.guard import guard, watch
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.keys import default_unique_key_generator, unique_name
+from django_celery_extensions.many import dispatch_many
 from django_celery_extensions.once import start_once
 from django_celery_extensions.options import (
     Policy,
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
+    from django_celery_extensions.chunks import Progress
     from django_celery_extensions.claims import Claim
     from django_celery_extensions.execution import Execution
+    from django_celery_extensions.many import Call
 
 __all__ = [
     "DjangoTask",
@@ -204,7 +207,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             options,
             send=self.send,
             eager=self.eager,
-            when=partial(transaction.on_commit, using=using),
+            when=partial(one_on_commit, self, self.send, using),
         )
 
     def apply_async_and_get_result(
@@ -241,35 +244,46 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             return self.run_here(args, kwargs, **options)
         return dispatch(self, args, kwargs, options, send=self.run_here, eager=True)
 
-    def delay_many(self, args_list: Iterable[Sequence[Any]]) -> list[InvocationResult]:
-        """Call the task once for each sequence of positional arguments; one result each, in order."""
-        return self.apply_async_many([(args, None) for args in args_list])
+    def delay_many(
+        self, args_list: Iterable[Sequence[Any]], *, progress: Progress | None = None
+    ) -> list[InvocationResult]:
+        """Call the task once for each sequence of positional arguments: see :meth:`apply_async_many`."""
+        return self.apply_async_many(((args, None) for args in args_list), progress=progress)
 
     def apply_async_many(
-        self, calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]], **options: Any
+        self, calls: Iterable[Call], *, progress: Progress | None = None, **options: Any
     ) -> list[InvocationResult]:
-        """Call the task once for each ``(args, kwargs)``; all are checked before the first is claimed or sent."""
-        return dispatch_many(self, calls, options, send=self.send, eager=self.eager)
+        """Call the task once for each ``(args, kwargs)``, or args alone; return one result each, in order.
 
-    def delay_many_on_commit(self, args_list: Iterable[Sequence[Any]]) -> list[InvocationResult]:
-        """Call ``delay_many`` when the transaction commits."""
-        return self.apply_async_many_on_commit([(args, None) for args in args_list])
+        All are checked before the first is claimed or sent. ``progress(done, total)`` is called after every few
+        hundred. Options are those of ``apply_async`` and hold for each call.
+
+        Raises ``ManyNotSent`` where not all were sent: it tells which.
+        """
+        return dispatch_many(self, calls, options, send=self.send, eager=self.eager, progress=progress)
+
+    def delay_many_on_commit(
+        self,
+        args_list: Iterable[Sequence[Any]],
+        *,
+        using: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[InvocationResult]:
+        """Call ``delay_many`` when the transaction of the database ``using`` commits."""
+        calls = ((args, None) for args in args_list)
+        return self.apply_async_many_on_commit(calls, using=using, progress=progress)
 
     def apply_async_many_on_commit(
         self,
-        calls: Iterable[tuple[Sequence[Any] | None, Mapping[str, Any] | None]],
+        calls: Iterable[Call],
         using: str | None = None,
+        *,
+        progress: Progress | None = None,
         **options: Any,
     ) -> list[InvocationResult]:
         """Call ``apply_async_many`` when the transaction of the database ``using`` commits."""
-        return dispatch_many(
-            self,
-            calls,
-            options,
-            send=self.send,
-            eager=self.eager,
-            when=partial(transaction.on_commit, using=using),
-        )
+        when = partial(many_on_commit, using, progress)
+        return dispatch_many(self, calls, options, send=self.send, eager=self.eager, when=when)
 
     @property
     def eager(self) -> bool:

@@ -1,0 +1,261 @@
+"""Calls that have been checked, on their way together: a few hundred share their round trips.
+
+:func:`send_each` takes them chunk by chunk: admit all, tell the hooks of each in order, send all. An error ends the list
+as it would end a loop: what was before it is sent, what comes after it is not, and no claim is left of what was not. Where
+the broker leaves open whether it took a batch, the claims of that batch end as well, as that of a single call does
+whose message failed: a message that came through all the same makes its claim when it starts, or is dropped where another
+task has it by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby, takewhile
+from typing import TYPE_CHECKING, Any
+
+from django_celery_extensions.batches import open_batch
+from django_celery_extensions.dispatch import admit, asking, conclude, give_up, sending, unanswered
+from django_celery_extensions.exceptions import StoreUnavailable
+from django_celery_extensions.heartbeat import heartbeat
+from django_celery_extensions.invocation import Outcome
+from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.base import Answer, Holding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django_celery_extensions.batches import Batch
+    from django_celery_extensions.calls import Prepared
+    from django_celery_extensions.invocation import Header
+    from django_celery_extensions.results import InvocationResult
+    from django_celery_extensions.task import DjangoTask
+
+    Send = Callable[..., Any]
+    Progress = Callable[[int, int], object]
+
+logger = logging.getLogger(__name__)
+
+#: Calls that share their round trips.
+CHUNK = 500
+#: Bytes of messages that go out together at most.
+MOST_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A call that has been checked, on its way."""
+
+    task: DjangoTask
+    call: Prepared
+    send: Send
+
+    @property
+    def result(self) -> InvocationResult:
+        """What the caller got."""
+        return self.call.invocation.result
+
+
+def send_each(items: list[Item], progress: Progress | None = None) -> None:
+    """Admit and send calls that have been checked, in order; the list is empty then.
+
+    An error leaves the outcome of what was not sent at WAITING, or UNCERTAIN.
+    """
+    done, total = 0, len(items)
+    while items:
+        done += _send_some(items)
+        if progress is not None and (done % CHUNK == 0 or not items):
+            progress(done, total)
+
+
+def _send_some(items: list[Item]) -> int:
+    """Send the first of them, and take them off the list; return how many."""
+    chunk = _next_chunk(items)
+    del items[: len(chunk)]
+    if len(chunk) == 1:
+        (item,) = chunk
+        conclude(item.task, item.call, admit(item.task, item.call), item.send)
+    else:
+        _Chunk(chunk).send()
+    return len(chunk)
+
+
+def _next_chunk(items: list[Item]) -> list[Item]:
+    if items[0].call.invocation.eager:
+        return items[:1]
+    return list(takewhile(lambda item: not item.call.invocation.eager, items[:CHUNK]))
+
+
+@dataclass(kw_only=True)
+class _Parcel:
+    """A message that is ready to be sent."""
+
+    item: Item
+    #: What the store said.
+    answer: Answer
+    arguments: tuple[Any, Any]
+    options: dict[str, Any]
+    sent: bool = False
+    #: Nobody knows whether it was sent.
+    uncertain: bool = False
+
+    @property
+    def result(self) -> InvocationResult:
+        """What the caller got."""
+        return self.item.result
+
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """What decides over which connection it goes, and how often that is tried."""
+        names = ("producer", "publisher", "connection", "retry", "retry_policy")
+        return self.item.task.app, *map(self.options.get, names)
+
+
+@dataclass
+class _Chunk:
+    """Calls that are admitted in one round trip, and sent in another."""
+
+    items: list[Item]
+    #: What the store said of each, as far as it was asked.
+    answers: list[Answer | StoreUnavailable] = field(default_factory=list)
+    parcels: list[_Parcel] = field(default_factory=list)
+
+    def send(self) -> None:
+        """Take them all the way."""
+        self.answers = self._admitted()
+        reached = 0
+        try:
+            for item, answer in zip(self.items, self.answers, strict=True):
+                reached += 1
+                self._conclude(item, answer)
+        except BaseException:
+            self._give_up_from(reached)
+            self._ship()
+            raise
+        self._ship()
+
+    def _admitted(self) -> list[Answer | StoreUnavailable]:
+        asks = [asking(item.task, item.call) for item in self.items]
+        wanted = [ask for ask in asks if ask is not None]
+        answers: Iterator[Answer | StoreUnavailable] = iter(())
+        if wanted:
+            try:
+                answers = iter(claim_store().admit_many(wanted))
+            except StoreUnavailable as exc:
+                answers = iter([exc] * len(wanted))
+        return [Answer(verdict=Verdict.FREE) if ask is None else next(answers) for ask in asks]
+
+    def _conclude(self, item: Item, answer: Answer | StoreUnavailable) -> None:
+        if isinstance(answer, StoreUnavailable):
+            answer = unanswered(item.task, item.call, answer)
+        conclude(item.task, item.call, answer, partial(self._collect, item, answer))
+
+    def _collect(self, item: Item, answer: Answer, /, args: Any, kwargs: Any, **options: Any) -> None:
+        self.parcels.append(_Parcel(item=item, answer=answer, arguments=(args, kwargs), options=options))
+
+    def _ship(self) -> None:
+        """Send what was collected; give up what was not sent."""
+        try:
+            for _, alike in groupby(self.parcels, key=lambda parcel: parcel.way):
+                _send_together(list(alike))
+        except BaseException:
+            self._give_up_parcels()
+            raise
+
+    def _give_up_from(self, place: int) -> None:
+        """End the claims of the calls from here on: they are not sent."""
+        claimed, unanswered = [], []
+        for item, answer in zip(self.items[place:], self.answers[place:], strict=True):
+            header, ask = item.call.header, item.call.ask
+            if header is None or ask is None or ask.claim is None:
+                continue
+            if isinstance(answer, Answer) and answer.verdict is Verdict.FREE:
+                claimed.append((header, answer.task_id))
+            elif isinstance(answer, StoreUnavailable) and "task_id" not in item.call.given:
+                unanswered.append(Holding(name=ask.name, task_id=ask.task_id, token=""))
+        if unanswered:
+            heartbeat.owe(partial(_end, unanswered))
+        _give_up(claimed)
+
+    def _give_up_parcels(self) -> None:
+        lost: dict[str, Outcome] = {}
+        claimed = []
+        for parcel in self.parcels:
+            if not parcel.sent:
+                lost[parcel.result.id] = Outcome.UNCERTAIN if parcel.uncertain else Outcome.WAITING
+                parcel.result.outcome = lost[parcel.result.id]
+                header = parcel.item.call.header
+                if header is not None and parcel.answer.verdict is Verdict.FREE and parcel.answer.fence > 0:
+                    claimed.append((header, parcel.answer.task_id))
+        for item, answer in zip(self.items, self.answers, strict=True):
+            if isinstance(answer, Answer) and answer.verdict is Verdict.HELD and answer.task_id in lost:
+                item.result.outcome = lost[answer.task_id]  # it joined one that was not sent
+        _give_up(claimed)
+
+
+def _send_together(parcels: list[_Parcel]) -> None:
+    """Send messages that go the same way; tells each whether it was sent."""
+    if len(parcels) == 1:
+        _send(parcels[0], parcels[0].options)
+        parcels[0].sent = True
+        return
+    waiting: list[_Parcel] = []
+    with open_batch(parcels[0].item.task.app, parcels[0].options) as batch:
+        try:
+            for parcel in parcels:
+                _send(parcel, batch.options(parcel.options))
+                waiting.append(parcel)
+                if not batch.deferred or batch.size > MOST_BYTES:
+                    _flush(batch, waiting)
+        except BaseException:
+            _flush(batch, waiting)  # what was before the one that failed
+            raise
+        _flush(batch, waiting)
+
+
+def _send(parcel: _Parcel, options: dict[str, Any]) -> None:
+    outer = sending.set(parcel.result)
+    try:
+        parcel.item.send(*parcel.arguments, **options)
+    finally:
+        sending.reset(outer)
+
+
+def _flush(batch: Batch, waiting: list[_Parcel]) -> None:
+    flying = waiting.copy()
+    waiting.clear()
+    try:
+        batch.flush()
+    except BaseException:
+        for parcel in flying:
+            parcel.uncertain = batch.uncertain
+        raise
+    for parcel in flying:
+        parcel.sent = True
+
+
+def _give_up(claimed: list[tuple[Header, str]]) -> None:
+    """End the claims of messages that were not sent, or hand them back to the tasks that they replaced."""
+    for header, replaced in reversed(claimed):
+        if replaced:
+            give_up(header, eager=False, replaced=replaced)
+    holdings = [
+        Holding(name=header.name, task_id=header.task_id, token="")
+        for header, replaced in claimed
+        if not replaced
+    ]
+    if not holdings:
+        return
+    try:
+        _end(holdings)
+    except StoreUnavailable as exc:
+        heartbeat.owe(partial(_end, holdings))
+        logger.warning(
+            "%d claims stay until the store is back, or until they are stale: %s", len(holdings), exc
+        )
+
+
+def _end(holdings: list[Holding]) -> None:
+    """End claims of messages that were not sent. Nobody else can have one with its task id: twice does no harm."""
+    claim_store(eager=True).settle_many(holdings)

@@ -1,0 +1,101 @@
+"""Calls that wait for a commit: those of one transaction go out together.
+
+Each call registers a callback of its own with Django, so that a savepoint takes its calls with it and tests see as
+many callbacks as there were calls. Callbacks that follow each other with nothing else between them, under the same
+savepoints, share their fate and make a group: at the commit, the first of them sends the whole group as
+:mod:`~django_celery_extensions.chunks` does, and nothing is left to do for the others.
+
+Inside of a transaction, where a test runs the callbacks itself, each sends its own calls only.
+
+An error is what it is without us: what was before it is sent, and Django drops every callback that comes after.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from django_celery_extensions.chunks import Item, send_each
+from django_celery_extensions.many import Share, send_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_celery_extensions.calls import Prepared
+    from django_celery_extensions.chunks import Progress
+    from django_celery_extensions.task import DjangoTask
+
+
+def one_on_commit(task: DjangoTask, send: Callable[..., Any], using: str | None, call: Prepared) -> None:
+    """Send a call when the transaction of the database ``using`` commits; without one, at once."""
+    _Callback([Item(task=task, call=call, send=send)], using, many=False).register()
+
+
+def many_on_commit(using: str | None, progress: Progress | None, items: list[Item]) -> None:
+    """Send many calls then."""
+    if items:
+        _Callback(items, using, many=True, progress=progress).register()
+
+
+class _Callback:
+    """What Django calls at the commit."""
+
+    def __init__(
+        self, items: list[Item], using: str | None, *, many: bool, progress: Progress | None = None
+    ) -> None:
+        self._items = items
+        self._using = using
+        self._many = many
+        self._progress = progress
+        self._done = False
+        self._group = [self]
+
+    def register(self) -> None:
+        """Register with Django, and join the group of the callback before it where both share their fate."""
+        connection = transaction.get_connection(self._using)
+        before = connection.run_on_commit[-1:] if connection.in_atomic_block else []
+        transaction.on_commit(self, using=self._using)
+        if before and not self._done:
+            self._join(before[0], connection.run_on_commit[-1])
+
+    def _join(self, before: Any, own: Any) -> None:
+        savepoints, callback, *_ = before
+        if not isinstance(callback, _Callback) or own[1] is not self or own[0] != savepoints:
+            return
+        if self._progress is None and callback._progress is None:  # noqa: SLF001 - one of us
+            self._group = callback._group  # noqa: SLF001 - likewise
+            self._group.append(self)
+
+    def __call__(self) -> None:
+        if self._done:
+            return
+        callbacks = [self]
+        if not transaction.get_connection(self._using).in_atomic_block:
+            callbacks = [callback for callback in self._group if not callback._done]  # noqa: SLF001 - likewise
+        calls = [callback._take() for callback in callbacks]  # noqa: SLF001 - likewise
+        if len(callbacks) > 1:
+            _send_group(callbacks, calls)
+        elif self._many:
+            send_all(calls[0], self._progress)
+        else:
+            send_each(calls[0])
+
+    def _take(self) -> list[Item]:
+        self._done = True
+        items, self._items = self._items, []
+        return items
+
+
+def _send_group(callbacks: list[_Callback], calls: list[list[Item]]) -> None:
+    shares = [Share.of(items) for items in calls]
+    try:
+        send_each([item for items in calls for item in items])
+    except Exception as exc:
+        for callback, share in zip(callbacks, shares, strict=True):
+            error = share.error()
+            if error is not None and callback._many:  # noqa: SLF001 - likewise
+                raise error from exc
+            if error is not None:
+                break
+        raise

@@ -1,0 +1,117 @@
+"""Many calls at once: every one is checked before the first is admitted.
+
+Then they are sent as :mod:`~django_celery_extensions.chunks` does; an error says which were not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django_celery_extensions import events
+from django_celery_extensions.calls import prepare
+from django_celery_extensions.chunks import Item, send_each
+from django_celery_extensions.exceptions import InvalidOption, ManyNotSent
+from django_celery_extensions.invocation import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from django_celery_extensions.calls import Prepared
+    from django_celery_extensions.chunks import Progress, Send
+    from django_celery_extensions.results import InvocationResult
+    from django_celery_extensions.task import DjangoTask
+
+    Call = Sequence[Any] | tuple[Sequence[Any] | None, Mapping[str, Any] | None]
+
+
+def dispatch_many(
+    task: DjangoTask,
+    calls: Iterable[Call],
+    options: dict[str, Any],
+    *,
+    send: Send,
+    eager: bool,
+    progress: Progress | None = None,
+    when: Callable[[list[Item]], None] | None = None,
+) -> list[InvocationResult]:
+    """Take many calls of one task from asking to sending; return their results in order.
+
+    ``when`` takes the calls that have been checked, and sees to the rest at the commit. None: at once.
+    Raises :class:`ManyNotSent` where not all were sent, and what is wrong with a call as it is.
+    """
+    if options.get("task_id") is not None:
+        msg = f"{task.name}: many calls can't share the task_id {options['task_id']!r}"
+        raise InvalidOption(msg)
+    items = [Item(task=task, call=call, send=send) for call in _prepared(task, calls, options, eager=eager)]
+    results = [item.result for item in items]
+    _tell_applied(items, on_commit=when is not None)
+    if when is not None:
+        when(items)
+    elif items:
+        send_all(items, progress)
+    return results
+
+
+def _prepared(
+    task: DjangoTask, calls: Iterable[Call], options: dict[str, Any], *, eager: bool
+) -> Iterator[Prepared]:
+    number = 0
+    try:
+        for number, arguments in enumerate(map(_arguments, calls)):  # noqa: B007 - told where it failed
+            yield prepare(task, *arguments, dict(options), eager=eager, later=True)
+    except Exception as exc:
+        if hasattr(exc, "add_note"):  # from Python 3.11 on
+            exc.add_note(f"in call {number} of many")
+        raise
+
+
+def _tell_applied(items: list[Item], *, on_commit: bool) -> None:
+    for item in items:
+        item.result.on_commit = on_commit
+        events.APPLIED.tell(item.task, *item.call.told, item.call.given, item.result)
+
+
+def _arguments(call: Any) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None]:
+    """Return args and kwargs of one of many: a tuple of both, or args alone."""
+    match call:
+        case (None | list() | tuple(), None | Mapping()) if isinstance(call, tuple):
+            return call
+    return call, None
+
+
+def send_all(items: list[Item], progress: Progress | None = None) -> None:
+    """Send calls of one task as :func:`send_each`; raises :class:`ManyNotSent` where not all were sent."""
+    share = Share.of(items)
+    try:
+        send_each(items, progress)
+    except Exception as exc:
+        error = share.error()
+        if error is None:
+            raise
+        raise error from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What is left of the calls of one task after they were sent, or should have been."""
+
+    task_name: str
+    results: list[InvocationResult]
+    #: Outcomes of calls that were not sent.
+    refused: set[Outcome]
+
+    @classmethod
+    def of(cls, items: list[Item]) -> Share:
+        """Return that of calls that go the same way."""
+        refused = {Outcome.WAITING}
+        if items[0].call.on_conflict == "raise":
+            refused.add(Outcome.UNIQUE)
+        return cls(task_name=items[0].task.name, results=[item.result for item in items], refused=refused)
+
+    def error(self) -> ManyNotSent | None:
+        """Return the error of calls that were not all sent; None where they were."""
+        lost = [at for at, result in enumerate(self.results) if result.outcome in self.refused]
+        uncertain = [at for at, result in enumerate(self.results) if result.outcome is Outcome.UNCERTAIN]
+        return ManyNotSent(self.task_name, self.results, lost, uncertain) if lost or uncertain else None
