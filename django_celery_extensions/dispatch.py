@@ -27,7 +27,7 @@ from django_celery_extensions.invocation import (
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
-from django_celery_extensions.timing import delay_until
+from django_celery_extensions.timing import delay_until, queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -120,10 +120,13 @@ def unanswered(task: DjangoTask, call: Prepared, exc: StoreUnavailable) -> Answe
 
 
 def asking(task: DjangoTask, call: Prepared) -> Ask | None:
-    """Return what a call asks of the store now: the wait for a countdown or an ETA comes on top of its stale limit."""
+    """Return what a call asks of the store now: the wait for a countdown or an ETA comes on top of its stale limit.
+
+    A message that expires before that needs no claim for longer.
+    """
     if call.ask is None or call.ask.claim is None:
         return call.ask
-    return replace(call.ask, claim=call.ask.claim + _delay(task, call.invocation.options))
+    return replace(call.ask, claim=_lasts(task, call.ask.claim, call.invocation.options))
 
 
 def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
@@ -170,7 +173,7 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     add_header(task, options, replace(header, claimed=task.policy.unique))
     if not task.policy.unique:
         return send(args, kwargs, **options)
-    lasts, token = header.stale + _delay(task, options), execution.token if running else header.token
+    lasts, token = _lasts(task, header.stale, options), execution.token if running else header.token
     ask = Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token)
     try:
         claim_store(eager=True).admit(ask)
@@ -236,6 +239,11 @@ def _requeue(holding: Holding, lasts: float) -> None:
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
     return delay_until(options.get("countdown"), options.get("eta"), task.app.now())
+
+
+def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
+    expires = options.get("expires", task.expires)
+    return queued_for(stale, _delay(task, options), expires, task.app.now())
 
 
 def _add_to_parent(task: DjangoTask, result: InvocationResult, options: Mapping[str, Any]) -> None:

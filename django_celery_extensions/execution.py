@@ -29,6 +29,7 @@ from django_celery_extensions.options import limits_of
 from django_celery_extensions.results import IGNORED
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+from django_celery_extensions.timing import queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,11 +164,12 @@ class Execution:
             return
         if self._drop_claim() is None:
             return
-        ask = Ask(name=self.header.name, task_id=self.task_id, claim=self.header.stale, proof=self.token)
+        lasts = _queued_again(self.task, self.header, self.request.expires)
+        ask = Ask(name=self.header.name, task_id=self.task_id, claim=lasts, proof=self.token)
         try:
             patiently(lambda: claim_store(eager=self.eager).admit(ask))
         except StoreUnavailable as exc:
-            owe_queued(self._holding(), self.header.stale)
+            owe_queued(self._holding(), lasts)
             logger.warning(
                 "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
             )
@@ -279,6 +281,11 @@ def _settle(holding: Holding, *, lost: bool = False) -> None:
     claim_store(eager=True).settle(holding, lost=lost)
 
 
+def _queued_again(task: DjangoTask, header: Header, expires: Any) -> float:
+    """Return the seconds that a claim lasts whose message goes back to the queue as it is."""
+    return queued_for(header.stale, 0.0, expires, task.app.now())
+
+
 def mark_delivery(request: dict[str, Any]) -> str:
     """Give one delivery of a message an owner token, known to the worker's parent process and its child."""
     token = uuid()
@@ -310,10 +317,11 @@ def abandon(
     queued = requeue and task.policy.unique
     # With a token: the execution is gone, and may not have come to its start.
     settle = partial(_settle, holding, lost=bool(token))
+    lasts = _queued_again(task, header, request.get("expires"))
     try:
         store = claim_store(eager=True)
         if queued:
-            store.admit(Ask(name=header.name, task_id=header.task_id, claim=header.stale, proof=token))
+            store.admit(Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token))
         elif not (dying and store.renew([(holding, DYING_SECONDS)]) == [True]):
             settle()
     except StoreUnavailable as exc:
@@ -321,7 +329,7 @@ def abandon(
             "the claim of %s[%s] is settled when the store is back: %s", task.name, header.task_id, exc
         )
         if queued:
-            owe_queued(holding, header.stale)
+            owe_queued(holding, lasts)
         else:
             heartbeat.owe(settle)
     except CeleryError as exc:  # the cache can't be used

@@ -10,6 +10,8 @@ from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigura
 
 #: Seconds a claim lasts where nobody says and nothing is known to compute it from.
 ONE_DAY = 24 * 60 * 60.0
+#: Seconds by which a worker may think that a message has not expired yet.
+CLOCKS_DIFFER = 1.0
 
 
 def seconds(value: float | timedelta, what: str) -> float:
@@ -86,10 +88,26 @@ def delay_until(countdown: float | None, eta: datetime | str | None, now: dateti
         return max(0.0, float(countdown))
     if eta is None:
         return 0.0
-    when = datetime.fromisoformat(eta.replace("Z", "+00:00")) if isinstance(eta, str) else eta
+    return max(0.0, _from(now, eta))
+
+
+def queued_for(stale: float, delay: float, expires: float | datetime | str | None, now: datetime) -> float:
+    """Return the seconds that a queued claim lasts: its stale limit, after the delay before its message may run.
+
+    But not for longer than a worker could start the message. RabbitMQ drops one that has expired, and tells nobody.
+    """
+    lasts = stale + delay
+    if expires is None:
+        return lasts
+    ends = _from(now, expires) if isinstance(expires, (str, datetime)) else float(expires)
+    return min(lasts, max(0.0, ends) + CLOCKS_DIFFER)
+
+
+def _from(now: datetime, moment: datetime | str) -> float:
+    when = datetime.fromisoformat(moment.replace("Z", "+00:00")) if isinstance(moment, str) else moment
     if when.tzinfo is None:
         when = when.replace(tzinfo=now.tzinfo)
-    return max(0.0, (when - now).total_seconds())
+    return (when - now).total_seconds()
 
 
 def retry_eta(when: datetime | float | None, now: datetime) -> datetime | None:

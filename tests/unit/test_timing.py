@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from django_celery_extensions.config import UNSET
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
-from django_celery_extensions.timing import ONE_DAY, Limits, delay_until, limits, retry_eta, seconds
+from django_celery_extensions.timing import (
+    ONE_DAY,
+    Limits,
+    delay_until,
+    limits,
+    queued_for,
+    retry_eta,
+    seconds,
+)
 
 NOW = datetime(2024, 2, 29, 12, tzinfo=timezone.utc)
 
@@ -156,6 +164,26 @@ def test_delay_is_counted_from_now_and_never_negative(countdown: Any, eta: Any, 
 def test_naive_eta_is_a_moment_of_the_apps_time_zone() -> None:
     eta = (NOW + timedelta(minutes=1)).astimezone(east).replace(tzinfo=None)
     assert delay_until(None, eta, NOW.astimezone(east)) == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("delay", "expires", "lasts"),
+    [
+        (0, None, 100),
+        (20, None, 120),
+        (0, 60, 61),
+        (20, 60.5, 61.5),
+        (0, NOW + timedelta(seconds=60), 61),
+        (0, (NOW + timedelta(seconds=60)).replace(tzinfo=None), 61),
+        (0, (NOW + timedelta(seconds=60)).isoformat(), 61),
+        (0, 1000, 100),
+        (20, NOW + timedelta(days=1), 120),
+        (0, -5, 1),
+        (0, NOW - timedelta(days=1), 1),
+    ],
+)
+def test_claim_lasts_no_longer_than_its_message(delay: float, expires: Any, lasts: float) -> None:
+    assert queued_for(100, delay, expires, NOW) == pytest.approx(lasts)
 
 
 def test_retry_says_a_moment() -> None:
