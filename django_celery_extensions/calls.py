@@ -140,6 +140,7 @@ def _check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
         "countdown": (int, float),
         "eta": (datetime, str),
         "expires": (int, float, datetime, str),
+        "connect_timeout": (int, float),
     }
     for name in kinds.keys() & options.keys():
         value = options[name]

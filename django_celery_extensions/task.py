@@ -17,6 +17,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django_celery_extensions import diversion, events
 from django_celery_extensions.commits import many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
+from django_celery_extensions.delivery import deliver
 from django_celery_extensions.dispatch import dispatch, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
 from django_celery_extensions.guard import guard, watch
@@ -296,6 +297,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             return diversion.take(self, args, kwargs, options)
         if settings.AUTO_SQS_MESSAGE_GROUP_ID:
             options.setdefault("MessageGroupId", options.get("task_id"))
+        mandatory = options.get("mandatory", getattr(self, "mandatory", None))
+        if mandatory or "connect_timeout" in options:
+            return deliver(self.app, super().apply_async, args, kwargs, options, mandatory=bool(mandatory))
         return super().apply_async(args, kwargs, **options)
 
     def run_here(self, args: Any, kwargs: Any, **options: Any) -> Any:

@@ -85,6 +85,7 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
         *BAD,
         ("countdown", "soon", Exception),
         ("eta", "tomorrow", Exception),
+        ("connect_timeout", "soon", InvalidOption),
         ("serializer", "nope", Exception),
         ("compression", "nope", Exception),
     ],
