@@ -63,11 +63,10 @@ beat-chaos:  ## ten minutes of killed and frozen beats and stores, beside Celery
 	@.ci/venv test
 	@$(PY) -m tests.beat_chaos --minutes 10 --peers --peer-minutes 3 $(BEAT_CHAOS)
 
-bench:  ## what locks and beat cost, beside their peers in the same run; writes docs/benchmarks/
+bench:  ## what everything costs, beside its peers: PEERS=ours,plain MEASURES=enqueue,locks QUICK=1; writes docs/benchmarks/
 	@.ci/install-servers
-	@.ci/venv test bench
-	@$(PY) -m benchmarks.locks
-	@$(PY) -m benchmarks.beat
+	@.ci/venv bench
+	@$(PY) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(MEASURES),--measures $(MEASURES)) $(if $(QUICK),--quick)
 
 endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/install-servers

@@ -1,4 +1,5 @@
 """Runs one peer in its venv: `python benchmarks/agent.py PEER`. JSON lines in, JSON lines out; see :mod:`benchmarks`.
+`python benchmarks/agent.py PEER worker` is a worker of that peer instead.
 
 The folder of this file comes first on the path, so that `peers` is there and this repository's package is not.
 """
@@ -69,12 +70,21 @@ class Agent:
                 self.say(error=reason(exc))
 
 
+def work(name: str, servers: dict[str, Any]) -> None:
+    """Be a worker until killed."""
+    from peers.base import Servers
+
+    importlib.import_module(f"peers.{name}").worker(Servers(**servers))
+
+
 def main() -> int:
     """Answer on what was standard output; what libraries print goes to the log."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    agent = Agent(out)
-    if not agent.begin(sys.argv[1], json.loads(os.environ["BENCH_SERVERS"])):
+    agent, servers = Agent(out), json.loads(os.environ["BENCH_SERVERS"])
+    if sys.argv[2:] == ["worker"]:
+        work(sys.argv[1], servers)
+    if not agent.begin(sys.argv[1], servers):
         return 1
     agent.run(sys.stdin)
     return 0

@@ -26,27 +26,33 @@ class AgentError(Exception):
     """The agent did not run, or not do what it was told; the message says why."""
 
 
+def command_of(peer: Peer) -> list[str]:
+    """Return how its agent is started; makes its venv. Raises ``NotInstalledError``."""
+    return [str(python_of(peer)), str(Path(__file__).with_name("agent.py")), peer.name]
+
+
+def environment_of(peer: Peer, servers: Servers) -> dict[str, str]:
+    """Return what its agent is told, and of our own environment only what a program needs."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    package = {"PYTHONPATH": str(ROOT)} if peer.ours else {}
+    return {**kept, **package, "BENCH_SERVERS": json.dumps(dataclasses.asdict(servers))}
+
+
 class Agent:
     """A process that runs one peer. Raises :class:`AgentError`, or ``NotInstalledError``, where it can't."""
 
     def __init__(self, peer: Peer, servers: Servers) -> None:
         self.peer = peer
-        python = python_of(peer)
         log = HOME / "logs" / f"{peer.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                tied_to_us([str(python), str(Path(__file__).with_name("agent.py")), peer.name]),
+                tied_to_us(command_of(peer)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=HOME,
-                env={
-                    **kept,
-                    **({"PYTHONPATH": str(ROOT)} if peer.ours else {}),
-                    "BENCH_SERVERS": json.dumps(dataclasses.asdict(servers)),
-                },
+                env=environment_of(peer, servers),
             )
         self._unread = b""
         try:

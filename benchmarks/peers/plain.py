@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .base import Peer, calling, together
-from .celery_parts import body, configure, django, in_one_transaction, in_transaction
+from .base import Peer, imported, resting, together
+from .celery_parts import (
+    IMPORTS,
+    WITH_DJANGO,
+    body,
+    commit_calls,
+    django,
+    filling,
+    looped,
+    make_app,
+    plain_calls,
+    work,
+)
 
 if TYPE_CHECKING:
     from .base import Measure, Servers
 
 PEER = Peer(
     name="plain",
-    title="plain `celery.Task`",
-    requirements=("celery[redis]==5.7.*", "django>=5.2,<5.3", "django-redis"),
+    title="plain `celery.Task` {celery}",
+    requirements=WITH_DJANGO,
     packages=("celery", "kombu", "redis", "django"),
-    groups=("enqueue", "many"),
+    groups=("enqueue", "many", "worker", "beat", "package", "idle"),
 )
 
 
-def measures(servers: Servers) -> dict[str, Measure]:
-    from celery import Celery
-
+def _tasks(servers: Servers) -> tuple[Any, Any]:
     django(servers)
-    app = configure(Celery("bench"), servers)
-    task = app.task(name="plain")(body)
+    app = make_app(servers)
+    return app, app.task(name="plain")(body)
+
+
+def measures(servers: Servers) -> dict[str, Measure]:
+    """Return what it can do."""
+    from .beats import plain_beat
+
+    app, task = _tasks(servers)
+
+    def batched(values: list[Any]) -> None:
+        with app.producer_or_acquire() as producer, producer.batch():
+            looped(lambda *args, **kwargs: task.apply_async(args, kwargs, producer=producer))(values)
+
     return {
-        "enqueue.not_unique": calling(task.delay),
-        "enqueue.on_commit": calling(in_transaction(task.delay)),
-        "enqueue.on_commit_1000": together(in_one_transaction(task.delay)),
-        "many.loop": together(lambda values: [task.delay(value) for value in values]),
+        **plain_calls(task),
+        **commit_calls(task.delay),
+        "many.loop": together(looped(task.delay)),
+        "many.kombu_batch": together(batched),
+        **filling(app, plain=task),
+        **plain_beat(app),
+        "package.import": imported("", IMPORTS),
+        "idle.nothing": resting,
     }
+
+
+def worker(servers: Servers) -> None:
+    """Be its worker."""
+    work(_tasks(servers)[0])

@@ -1,0 +1,70 @@
+"""Many calls at once: on loopback, and with a network between."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.agents import AgentError
+from benchmarks.figures import Rounds
+from benchmarks.measures.counting import counted
+from benchmarks.measures.turns import Turns, turns_of
+from benchmarks.results import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.agents import Agent
+    from benchmarks.measures.turns import Scale
+    from benchmarks.stage import Stage
+
+#: One call after the other, as everyone can; and at once.
+LOOPS = ("many.loop",)
+BATCHES = ("many.kombu_batch", "many.many", "many.unique")
+#: Seconds that a request takes longer through the proxy.
+DELAY = 0.001
+NETWORKS = {"loopback": 0.0, "delayed": DELAY}
+
+
+def run(stage: Stage, scale: Scale) -> Found:
+    """Measure the time for each message of a batch; a loop through the delay is shorter, for it takes a day else."""
+    peers = stage.in_group("many")
+    found, messages, number = Found(), scale.of(10_000, 500), scale.of(3, 2)
+    looped = {"loopback": messages, "delayed": scale.of(1000, 100)}
+    for network, delay in NETWORKS.items():
+        rounds = Rounds()
+        with stage.proxy(delay) as port, stage.agents(peers, port) as (agents, gaps):
+            found.gaps |= gaps
+            turns = Turns(stage, agents, rounds)
+            wanted = turns_of(agents, LOOPS, looped[network]) + turns_of(agents, BATCHES, messages)
+            ready = turns.warm_up(wanted, 50)
+            turns.rounds(ready, range(number))
+            if not delay:
+                found.facts = _counts(stage, agents)
+        for peer in peers:
+            for measure in (*LOOPS, *BATCHES):
+                cell = rounds.cell(measure, peer.name, ("many.loop", peer.base))
+                if cell is not None:
+                    found.cells.setdefault(f"{measure} {network}", {})[peer.name] = cell
+    found.about = {
+        "messages": messages,
+        "looped": looped["delayed"],
+        "rounds": number,
+        "delay_ms": DELAY * 1000,
+    }
+    return found
+
+
+def _counts(stage: Stage, agents: Mapping[str, Agent]) -> dict[str, dict[str, Any]]:
+    counts: dict[str, dict[str, Any]] = {}
+    for measure in (*LOOPS, *BATCHES):
+        for peer in stage.in_group("many"):
+            agent = agents.get(peer.name)
+            if agent is not None and measure in agent.measures:
+                with suppress(AgentError):
+                    counts.setdefault(measure, {})[peer.name] = counted(
+                        stage, partial(agent.run, measure), 500, 1500
+                    )
+                stage.flush(peer)
+    return counts

@@ -1,0 +1,118 @@
+"""From the queue to the end: how fast one worker process works off what waits for it."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.agents import AgentError
+from benchmarks.figures import Rounds
+from benchmarks.measures.counting import counted
+from benchmarks.results import Found
+
+if TYPE_CHECKING:
+    from benchmarks.agents import Agent
+    from benchmarks.measures.turns import Scale
+    from benchmarks.peers.base import Peer
+    from benchmarks.stage import Stage
+    from tests.processes import Process
+
+MEASURES = ("worker.plain", "worker.unique")
+DONE = "bench.done"
+#: Seconds that a worker may take for all.
+PATIENCE = 120
+
+
+class Crew:
+    """A worker, the agent that fills its queue, and the list that tells when it is done."""
+
+    def __init__(self, stage: Stage, peer: Peer, agent: Agent, process: Process) -> None:
+        self._peer, self._agent, self._process, self._stage = peer, agent, process, stage
+        database = int(stage.servers_of(peer).store.rpartition("/")[2])
+        self._store: Any = stage.server.client(database)
+
+    def fill(self, measure: str, tasks: int) -> None:
+        """Put the tasks into the queue, while the worker can't move."""
+        self._process.freeze()
+        try:
+            self._agent.run(measure, tasks)
+        except AgentError:
+            self._process.thaw()
+            raise
+
+    def work_off(self) -> int:
+        """Let the worker go, and return the nanoseconds between the marks that its first and last task leave."""
+        self._process.thaw()
+        first = self._mark()
+        return self._mark() - first
+
+    def _mark(self) -> int:
+        deadline = monotonic() + PATIENCE
+        while monotonic() < deadline:
+            found = self._store.blpop(DONE, timeout=2)
+            if found is not None:
+                return int(found[1])
+            if not self._process.alive:
+                msg = f"its worker ended with {self._process.returncode}"
+                raise AgentError(msg)
+        msg = f"its worker did not finish within {PATIENCE} s"
+        raise AgentError(msg)
+
+    def fill_and_work_off(self, measure: str, tasks: int) -> int:
+        """Do both."""
+        self.fill(measure, tasks)
+        return self.work_off()
+
+    def close(self) -> None:
+        self._store.close()
+        self._stage.flush(self._peer)
+
+
+def run(stage: Stage, scale: Scale) -> Found:
+    """Let the workers take turns: one works, the others have nothing to do."""
+    peers = stage.in_group("worker")
+    rounds, found = Rounds(), Found()
+    tasks, number = scale.of(1000, 200), scale.of(5, 2)
+    with stage.agents(peers) as (agents, gaps), ExitStack() as stack:
+        found.gaps |= gaps
+        crews: dict[str, Crew] = {}
+        for peer in peers:
+            if peer.name in agents:
+                process = stack.enter_context(stage.worker(peer))
+                crews[peer.name] = crew = Crew(stage, peer, agents[peer.name], process)
+                stack.callback(crew.close)
+        turns = [
+            (name, measure) for name in crews for measure in MEASURES if measure in agents[name].measures
+        ]
+        _take_turns(crews, turns, rounds, tasks, number)
+        for name, measure in turns:
+            crew = crews[name]
+            found.facts.setdefault(measure, {})[name] = counted(
+                stage, lambda _, crew=crew: crew.work_off(), 50, 150, before=partial(crew.fill, measure)
+            )
+    for peer in peers:
+        for measure in MEASURES:
+            found.take(rounds, measure, peer.name, ("worker.plain", peer.base))
+    found.about = {"tasks": tasks, "rounds": number}
+    return found
+
+
+def _take_turns(
+    crews: dict[str, Crew], turns: list[tuple[str, str]], rounds: Rounds, tasks: int, number: int
+) -> None:
+    """Run a few tasks first, then so many in each round; who fails leaves the list."""
+    chance = random.Random(1)  # noqa: S311 - an order
+    for at in range(-1, number):
+        chance.shuffle(turns)
+        for name, measure in list(turns):
+            try:
+                spent = crews[name].fill_and_work_off(measure, 20 if at < 0 else tasks)
+            except AgentError as exc:
+                rounds.gap(measure, name, str(exc))
+                turns.remove((name, measure))
+            else:
+                if at >= 0:
+                    rounds.add(measure, name, at, [spent / tasks])
