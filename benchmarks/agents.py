@@ -7,6 +7,7 @@ import json
 import os
 import select
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def environment_of(peer: Peer, servers: Servers) -> dict[str, str]:
 
 
 class Agent:
-    """A process that runs one peer. Raises :class:`AgentError`, or ``NotInstalledError``, where it can't."""
+    """A process that runs one peer. Raises ``NotInstalledError`` where its venv can't be made."""
 
     def __init__(self, peer: Peer, servers: Servers) -> None:
         self.peer = peer
@@ -55,14 +56,15 @@ class Agent:
                 env=environment_of(peer, servers),
             )
         self._unread = b""
-        try:
-            hello = self._read(PATIENCE)
-        except AgentError:
-            self.kill()
-            raise
-        self.measures: list[str] = hello["ok"]
-        self.versions: dict[str, str] = hello["versions"]
-        self.python: str = hello["python"]
+        self.measures: list[str] = []
+        self.versions: dict[str, str] = {}
+        self.python = ""
+
+    def ready(self) -> Self:
+        """Wait until it has told what it can do. Raises :class:`AgentError` where it can't run."""
+        hello = self._read(PATIENCE)
+        self.measures, self.versions, self.python = hello["ok"], hello["versions"], hello["python"]
+        return self
 
     @property
     def pid(self) -> int:
@@ -86,11 +88,7 @@ class Agent:
 
     def answer(self, patience: float = PATIENCE) -> Any:
         """Return the next thing it says. One that says nothing in time is killed: it would answer something else later."""
-        try:
-            return self._read(patience)["ok"]
-        except TimeoutError as exc:
-            self.kill()
-            raise AgentError(str(exc)) from exc
+        return self._read(patience)["ok"]
 
     def _read(self, patience: float) -> dict[str, Any]:
         out = self._process.stdout
@@ -98,8 +96,9 @@ class Agent:
         while b"\n" not in self._unread:
             ready, _, _ = select.select([out], [], [], patience)
             if not ready:
+                self.kill()
                 msg = f"no answer within {patience:g} s"
-                raise TimeoutError(msg)
+                raise AgentError(msg)
             some = os.read(out.fileno(), 1 << 20)
             if not some:
                 msg = f"it ended with {self._process.wait(10)}"
@@ -120,7 +119,8 @@ class Agent:
         """End it in order: it reads no more lines."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(OSError):
+                    pipe.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -101,18 +101,23 @@ class Stage:
     ) -> Iterator[tuple[dict[str, Agent], dict[str, str]]]:
         """Start an agent for each of them; yields those that run, and the reasons of those that don't."""
         with ExitStack() as stack:
-            there: dict[str, Agent] = {}
+            started: dict[str, Agent] = {}
             gaps: dict[str, str] = {}
             for peer in peers:
                 try:
-                    agent = stack.enter_context(Agent(peer, self.servers_of(peer, port)))
+                    started[peer.name] = stack.enter_context(Agent(peer, self.servers_of(peer, port)))
                 except (NotInstalledError, AgentError) as exc:
                     gaps[peer.name] = str(exc)
-                    print(f"    {peer.name}: {exc}", file=sys.stderr)
-                    continue
-                there[peer.name] = agent
-                self.versions[peer.name], self.pythons[peer.name] = agent.versions, agent.python
-            yield there, gaps
+            for name, agent in started.items():
+                try:
+                    agent.ready()
+                except AgentError as exc:
+                    gaps[name] = str(exc)
+                else:
+                    self.versions[name], self.pythons[name] = agent.versions, agent.python
+            for name, reason in gaps.items():
+                print(f"    {name}: {reason}", file=sys.stderr)
+            yield {name: agent for name, agent in started.items() if name not in gaps}, gaps
 
     @contextmanager
     def worker(self, peer: Peer) -> Iterator[Process]:

@@ -64,9 +64,9 @@ def _reads(stage: Stage) -> int:
 
 
 def _each(numbers: Counter[str], calls: int) -> dict[str, float]:
-    # What happens less than once in twenty calls belongs to no call.
+    # What happens less than once in five calls belongs to no call.
     return {
         name: round(number / calls, 2)
         for name, number in sorted(numbers.items())
-        if name not in _ASIDE and number > calls / 20
+        if name not in _ASIDE and number > calls / 5
     }

@@ -32,8 +32,11 @@ PEER = Peer(
 
 def _tasks(servers: Servers) -> tuple[Any, Any]:
     django(servers)
+    from celery import Task
+
     app = make_app(servers)
-    return app, app.task(name="plain")(body)
+    # In a Django project, Celery's own DjangoTask would be the default.
+    return app, app.task(name="plain", base=Task)(body)
 
 
 def measures(servers: Servers) -> dict[str, Measure]:
