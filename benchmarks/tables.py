@@ -23,6 +23,7 @@ CALLS = {
     "enqueue.on_commit_1000": "1,000 on commit in one transaction",
 }
 MICRO, MILLI = 1e3, 1e6
+LONGEST_REASON = 160
 #: What a peer does not have.
 NOTHING = "-"
 
@@ -65,14 +66,20 @@ def in_words(cell: Cell | Gap | None, unit: float) -> str:
     if cell is None:
         return NOTHING
     if isinstance(cell, Gap):
-        return f"gap: {cell.reason}"
+        return f"gap: {in_a_cell(cell.reason)}"
     return f"**{ratio(cell) or '?'}** {number(cell.median / unit)} / {number(cell.p99 / unit)}"
+
+
+def in_a_cell(reason: str) -> str:
+    """Return a reason as a table can show it, without the paths of this machine."""
+    words = re.sub(r" *\(?(?<![\w.:/])/[^\s():]+\)?", "", " ".join(reason.split())).replace("|", "/")
+    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON].rstrip()} …"
 
 
 def missing(found: Found, names: dict[str, str], columns: int) -> list[list[str]]:
     """Return a row for each peer that did not run, with the reason."""
     return [
-        [names[peer], f"not measured: {reason}", *[""] * (columns - 2)]
+        [names[peer], f"not measured: {in_a_cell(reason)}", *[""] * (columns - 2)]
         for peer, reason in found.gaps.items()
         if peer in names
     ]

@@ -106,6 +106,15 @@ def test_a_measure_that_failed_is_a_cell_with_its_reason(found: Found) -> None:
     assert "| gap: TypeError: no such option |" in other
 
 
+def test_a_reason_fits_into_a_cell_and_names_no_paths() -> None:
+    said = "ImportError: cannot import name 'A' from 'b' (/home/me/x/lib/b.py)\nat redis://127.0.0.1:1/0 | and/or"
+    assert (
+        tables.in_a_cell(said)
+        == "ImportError: cannot import name 'A' from 'b' at redis://127.0.0.1:1/0 / and/or"
+    )
+    assert tables.in_a_cell("word " * 100).endswith("word …")
+
+
 def test_who_was_not_asked_to_take_part_is_no_row(found: Found) -> None:
     found.about["peers"] = ["plain"]
     assert not any("other" in line for line in tables.calls([PLAIN, OTHER], found))
