@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from benchmarks.peers.base import Peer
 
 DOCS = ROOT / "docs" / "benchmarks"
-CHART = "calls.svg"
 
 
 def names(text: str) -> list[str]:
@@ -83,7 +82,7 @@ def main() -> int:
             pages.put(docs / page, mark, lines)
             print("\n" + "\n".join(lines) + "\n", flush=True)
         if group == "enqueue":
-            chart.draw(everyone, found, docs / CHART)
+            chart.draw(everyone, found, docs / pages.CHARTS["calls"][0])
     print(f"==> written to {docs.relative_to(ROOT)}")
     return 0
 

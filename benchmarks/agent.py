@@ -13,6 +13,7 @@ import platform
 import sys
 import traceback
 from importlib.metadata import distributions, version
+from time import process_time_ns
 from types import GeneratorType
 from typing import IO, Any
 
@@ -61,10 +62,12 @@ class Agent:
         for line in lines:
             asked = json.loads(line)
             try:
+                busy = process_time_ns()
                 answer = self._measures[asked["measure"]](asked["calls"])
+                busy = process_time_ns() - busy
                 # A measure of two processes tells where it is before it has an answer.
                 for each in answer if isinstance(answer, GeneratorType) else (answer,):
-                    self.say(ok=each)
+                    self.say(ok=each, cpu=busy)
             except Exception as exc:
                 traceback.print_exc()
                 self.say(error=reason(exc))

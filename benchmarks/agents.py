@@ -59,6 +59,8 @@ class Agent:
         self.measures: list[str] = []
         self.versions: dict[str, str] = {}
         self.python = ""
+        #: Nanoseconds that its process was busy with what it did last.
+        self.cpu = 0
 
     def ready(self) -> Self:
         """Wait until it has told what it can do. Raises :class:`AgentError` where it can't run."""
@@ -88,7 +90,9 @@ class Agent:
 
     def answer(self, patience: float = PATIENCE) -> Any:
         """Return the next thing it says. One that says nothing in time is killed: it would answer something else later."""
-        return self._read(patience)["ok"]
+        said = self._read(patience)
+        self.cpu = said["cpu"]
+        return said["ok"]
 
     def _read(self, patience: float) -> dict[str, Any]:
         out = self._process.stdout

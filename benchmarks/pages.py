@@ -37,6 +37,13 @@ DONE = {
     "package": "{rounds} processes each.",
     "idle": "Over {seconds} s.",
 }
+#: The chart above a table, and what it says to those who can't see it.
+CHARTS = {
+    "calls": (
+        "calls.svg",
+        "Time of a call by peer and kind, as ratios to plain Celery: the numbers of the table",
+    )
+}
 NAMED = {"celery": "Celery", "django": "Django", "redis": "redis-py"}
 
 
@@ -52,8 +59,10 @@ def put(page: Path, mark: str, lines: Iterable[str]) -> None:
 
 
 def text_of(mark: str, table: Callable[..., list[str]], peers: Sequence[Peer], found: Found) -> list[str]:
-    """Return a table and what is to be known of its making."""
-    return [*table(peers, found), "", " ".join([DONE[mark].format(**found.about), setting(found)]).strip()]
+    """Return a table and what is to be known of its making, under its chart where it has one."""
+    chart = [f"![{CHARTS[mark][1]}]({CHARTS[mark][0]})", ""] if mark in CHARTS else []
+    done = DONE[mark].format(**found.about)
+    return [*chart, *table(peers, found), "", f"{done} {setting(found)}".strip()]
 
 
 def setting(found: Found) -> str:

@@ -1,4 +1,4 @@
-"""A network between an agent and its Redis: every request takes a while longer to arrive.
+"""A network between an agent and its Redis: every request takes a while longer to arrive, and round trips are counted.
 
 `python benchmarks/proxy.py PORT SECONDS` listens on a port of its own, which it prints, and passes on what it gets. What
 follows closely travels together, as it would on a wire: it delays, and does not slow down. All of the delay is on the
@@ -12,70 +12,95 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Piece = tuple[float, bytes]
 
 HOST = "127.0.0.1"
 
 
-def read(source: socket.socket, put: Callable[[Piece], object], delay: float) -> None:
-    """Hand on what one side says, with the moment when it is to arrive; nothing at its end."""
-    piece = b"?"
-    while piece:
-        piece = b""
+class Network:
+    """Listens on :attr:`port` for clients of the server at another port."""
+
+    def __init__(self, port: int, delay: float) -> None:
+        self._server, self._delay = port, delay
+        self._listening = socket.create_server((HOST, 0))
+        self.port: int = self._listening.getsockname()[1]
+        #: How often a client has sent something after it was answered: it had waited for that.
+        self.trips = 0
+        self._count = threading.Lock()
+
+    def serve(self) -> None:
+        """Take clients until closed."""
         with suppress(OSError):
-            piece = source.recv(1 << 16)
-        put((monotonic() + delay, piece))
+            while True:
+                _Connection(self, self._listening.accept()[0], self._server, self._delay)
+
+    def close(self) -> None:
+        """Take no more of them."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def trip(self) -> None:
+        with self._count:
+            self.trips += 1
 
 
-def deliver(target: socket.socket, piece: Piece) -> None:
-    """Let a piece arrive when it is due; hang up after the last one."""
-    due, data = piece
-    wait = due - monotonic()
-    if wait > 0:
-        sleep(wait)
+class _Connection:
+    """One client, and what is under way between it and the server."""
+
+    def __init__(self, network: Network, client: socket.socket, port: int, delay: float) -> None:
+        self._network, self._client, self._delay = network, client, delay
+        self._server = socket.create_connection((HOST, port))
+        self._under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        self._answered = False
+        for side in (self._client, self._server):
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for work in (self._requests, self._arrivals, self._answers):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _requests(self) -> None:
+        while piece := _read(self._client):
+            if self._answered:
+                self._answered = False
+                self._network.trip()
+            self._under_way.put((monotonic() + self._delay, piece))
+        self._under_way.put((0.0, b""))
+
+    def _arrivals(self) -> None:
+        while True:
+            due, piece = self._under_way.get()
+            wait = due - monotonic()
+            if wait > 0:
+                sleep(wait)
+            with suppress(OSError):
+                if piece:
+                    self._server.sendall(piece)
+                else:
+                    self._server.shutdown(socket.SHUT_RDWR)
+            if not piece:
+                return
+
+    def _answers(self) -> None:
+        while piece := _read(self._server):
+            self._answered = True
+            with suppress(OSError):
+                self._client.sendall(piece)
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
+
+
+def _read(side: socket.socket) -> bytes:
     with suppress(OSError):
-        if data:
-            target.sendall(data)
-        else:
-            target.shutdown(socket.SHUT_RDWR)
-
-
-def connect(client: socket.socket, port: int, delay: float) -> None:
-    """Join a client to the server."""
-    server = socket.create_connection((HOST, port))
-    for side in (client, server):
-        side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    under_way: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-
-    def arrive() -> None:
-        piece = (0.0, b"?")
-        while piece[1]:
-            piece = under_way.get()
-            deliver(server, piece)
-
-    for work in (
-        partial(read, client, under_way.put, delay),
-        arrive,
-        partial(read, server, partial(deliver, client), 0.0),
-    ):
-        threading.Thread(target=work, daemon=True).start()
+        return side.recv(1 << 16)
+    return b""
 
 
 def main() -> None:
     """Serve until killed."""
-    port, delay = int(sys.argv[1]), float(sys.argv[2])
+    network = Network(int(sys.argv[1]), float(sys.argv[2]))
     sys.setswitchinterval(0.0005)
-    with socket.create_server((HOST, 0)) as listening:
-        print(listening.getsockname()[1], flush=True)
-        while True:
-            connect(listening.accept()[0], port, delay)
+    print(network.port, flush=True)
+    network.serve()
 
 
 if __name__ == "__main__":

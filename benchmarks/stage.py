@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.agents import Agent, AgentError, command_of, environment_of
 from benchmarks.peers.base import Servers
+from benchmarks.proxy import Network
 from benchmarks.venvs import HOME, NotInstalledError
 from tests.processes import Process, tied_to_us
 from tests.servers import HOST, RedisServer, ServerMissing
@@ -133,8 +135,18 @@ class Stage:
             process.kill()
 
     @contextmanager
+    def network(self, delay: float) -> Iterator[Network]:
+        """Put so many seconds, and a counter of round trips, between the agents and Redis, in this process."""
+        network = Network(self.server.port, delay)
+        threading.Thread(target=network.serve, daemon=True).start()
+        try:
+            yield network
+        finally:
+            network.close()
+
+    @contextmanager
     def proxy(self, delay: float) -> Iterator[int | None]:
-        """Put so many seconds between the agents and Redis; yields the port that leads there (None: directly)."""
+        """Put so many seconds between them, in a process of its own, to be measured; yields the port that leads there (None: directly)."""
         if not delay:
             yield None
             return

@@ -112,15 +112,27 @@ def calls(peers: Sequence[Peer], found: Found) -> list[str]:
 
 
 def commands(peers: Sequence[Peer], found: Found) -> list[str]:
-    """What a call asks of Redis."""
+    """What a call asks of Redis, and what it costs its own processor."""
     names = titles(peers, found)
-    rows = [
-        [names[peer.name], CALLS[name], _each(row["sent"]), _each(row["inside"]), f"{row['waits']:g}"]
-        for name in CALLS
-        for peer in present(peers, found)
-        if (row := found.facts.get(name, {}).get(peer.name))
+    rows = []
+    for name, call in CALLS.items():
+        for peer in present(peers, found):
+            row, busy = found.facts.get(name, {}).get(peer.name), found.cell(f"{name} cpu", peer.name)
+            if row is None:
+                continue
+            asked = [_each(row["sent"]), _each(row["inside"]), f"{row['waits']:g}"]
+            own = ["", ""] if busy is None else [number(busy.median / MICRO), ratio(busy)]
+            rows.append([call, names[peer.name], *asked, *own])
+    columns = [
+        "call",
+        "",
+        "commands sent",
+        "run by scripts in the server",
+        "waits",
+        "CPU of the caller, µs",
+        "x plain",
     ]
-    return lines_of(["", "call", "commands sent", "run by scripts in the server", "waits"], rows, left=4)
+    return lines_of(columns, rows, left=4)
 
 
 def many(peers: Sequence[Peer], found: Found) -> list[str]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.agents import AgentError
 from benchmarks.figures import Rounds
-from benchmarks.measures.counting import counted
+from benchmarks.measures.counting import BATCHED, counts_of_calls
 from benchmarks.measures.turns import Turns, turns_of
 from benchmarks.results import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmarks.agents import Agent
     from benchmarks.measures.turns import Scale
     from benchmarks.stage import Stage
 
@@ -40,13 +34,13 @@ def run(stage: Stage, scale: Scale) -> Found:
             wanted = turns_of(agents, LOOPS, looped[network]) + turns_of(agents, BATCHES, messages)
             ready = turns.warm_up(wanted, 50)
             turns.rounds(ready, range(number))
-            if not delay:
-                found.facts = _counts(stage, agents)
         for peer in peers:
             for measure in (*LOOPS, *BATCHES):
                 cell = rounds.cell(measure, peer.name, ("many.loop", peer.base))
                 if cell is not None:
                     found.cells.setdefault(f"{measure} {network}", {})[peer.name] = cell
+    measures = (*LOOPS, *BATCHES)
+    found.facts = counts_of_calls(stage, peers, measures, dict.fromkeys(BATCHES, BATCHED))
     found.about = {
         "messages": messages,
         "looped": looped["delayed"],
@@ -54,17 +48,3 @@ def run(stage: Stage, scale: Scale) -> Found:
         "delay_ms": DELAY * 1000,
     }
     return found
-
-
-def _counts(stage: Stage, agents: Mapping[str, Agent]) -> dict[str, dict[str, Any]]:
-    counts: dict[str, dict[str, Any]] = {}
-    for measure in (*LOOPS, *BATCHES):
-        for peer in stage.in_group("many"):
-            agent = agents.get(peer.name)
-            if agent is not None and measure in agent.measures:
-                with suppress(AgentError):
-                    counts.setdefault(measure, {})[peer.name] = counted(
-                        stage, partial(agent.run, measure), 500, 1500
-                    )
-                stage.flush(peer)
-    return counts

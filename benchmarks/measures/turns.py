@@ -42,6 +42,11 @@ class Turn:
     every: int = 1
 
 
+def cpu(measure: str) -> str:
+    """Return the name of what the caller's processor did for a measure."""
+    return f"{measure} cpu"
+
+
 def turns_of(
     agents: Mapping[str, Agent], measures: Iterable[str], calls: int, *, every: int = 1
 ) -> list[Turn]:
@@ -89,6 +94,9 @@ class Turns:
                     order.remove(turn)
                 else:
                     self._found.add(turn.measure, turn.peer, number, spent)
+                    self._found.add(
+                        cpu(turn.measure), turn.peer, number, [self._agents[turn.peer].cpu / turn.calls]
+                    )
 
     def _block(self, turn: Turn) -> Any:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.agents import AgentError
 from benchmarks.figures import Rounds
-from benchmarks.measures.counting import counted
+from benchmarks.measures.counting import Often, counted
 from benchmarks.results import Found
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ def run(stage: Stage, scale: Scale) -> Found:
         for name, measure in turns:
             crew = crews[name]
             found.facts.setdefault(measure, {})[name] = counted(
-                stage, lambda _, crew=crew: crew.work_off(), 50, 150, before=partial(crew.fill, measure)
+                stage,
+                lambda _, crew=crew: crew.work_off(),
+                Often(few=50, more=150),
+                before=partial(crew.fill, measure),
             )
     for peer in peers:
         for measure in MEASURES:
