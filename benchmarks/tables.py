@@ -20,7 +20,7 @@ CALLS = {
     "enqueue.duplicate": "unique, duplicate",
     "enqueue.ignored": "ignored",
     "enqueue.on_commit": "on commit",
-    "enqueue.on_commit_1000": "1,000 on commit in one transaction",
+    "enqueue.on_commit_1000": "1,000 on commit at once",
 }
 MICRO, MILLI = 1e3, 1e6
 LONGEST_REASON = 160
@@ -94,7 +94,7 @@ def present(peers: Sequence[Peer], found: Found) -> list[Peer]:
 def calls(peers: Sequence[Peer], found: Found) -> list[str]:
     """What a call costs, as a ratio to plain Celery."""
     names = titles(peers, found)
-    columns = ["x plain, median / p99 µs", *CALLS.values(), "waits for Redis: not unique, free, duplicate"]
+    columns = ["x plain, median / p99 µs", *CALLS.values(), "waits for Redis (not unique, free, duplicate)"]
     rows = []
     for peer in present(peers, found):
         waits = [found.facts.get(name, {}).get(peer.name, {}).get("waits") for name in list(CALLS)[:3]]
