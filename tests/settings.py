@@ -20,13 +20,15 @@ INSTALLED_APPS = [
     "tests.project",
 ]
 
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("TEST_DATABASE", ":memory:"),
         "OPTIONS": {"timeout": 20},
     },
 }
+# Other databases and caches, or others instead: entries as JSON, for a subprocess.
+DATABASES |= json.loads(os.environ.get("TEST_DATABASES", "{}"))
 
 
 def redis_cache(url: str) -> dict[str, Any]:
@@ -52,6 +54,7 @@ if REDIS_URL and SOCKET_TIMEOUT:
         "SOCKET_TIMEOUT": float(SOCKET_TIMEOUT),
         "SOCKET_CONNECT_TIMEOUT": float(SOCKET_TIMEOUT),
     }
+CACHES |= json.loads(os.environ.get("TEST_CACHES", "{}"))
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "cache+memory://")

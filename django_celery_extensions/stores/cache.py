@@ -1,14 +1,15 @@
 """Claims and ignore windows through Django's cache API, for caches that are not Redis.
 
-Only ``add`` is atomic there. What remains, and what comes of it:
+In a database cache each step is a transaction (:mod:`~django_celery_extensions.stores.database`), and atomic. In others
+only ``add`` is. What remains there, and what comes of it:
 
 - *Taking over* (``replace``, a retry, the start of a task) reads the claim and then writes it. If the claim
   ends in between and a third task takes it, that one's claim is overwritten: both tasks may run.
 - *Ending* a claim reads it and then deletes it. If it went stale in between and another task took it, that
   one's claim is deleted.
 
-Both need a claim to end by its time limit within the moment between two commands. Lifetimes are rounded up
-to whole seconds by most caches, and a cache that evicts what it was given (Memcached out of memory, a
+Both need a claim to end by its time limit within the moment between two commands. Everywhere lifetimes are rounded up
+to whole seconds, and a cache that evicts what it was given (Memcached out of memory, a
 database cache over MAX_ENTRIES) forgets claims. pymemcache answers like an empty cache for a second after its
 server failed (``retry_timeout``): a window or a claim is not seen in that second.
 """
@@ -23,7 +24,7 @@ from django_celery_extensions import keys
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores.base import Answer, Ask, ClaimStore, Holding, Verdict
-from django_celery_extensions.stores.cache_client import CacheStore, renew_in, translated_errors, whole
+from django_celery_extensions.stores.cache_client import CacheStore, renew_in, whole
 
 if TYPE_CHECKING:
     from django.core.cache import BaseCache
@@ -39,7 +40,7 @@ class CacheClaimStore(CacheStore, ClaimStore):
 
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        with translated_errors():
+        with self.step(ask.name):
             opened_by = self._window(ask)
             if opened_by is not None:
                 return Answer(verdict=Verdict.WINDOW, task_id=opened_by)
@@ -47,7 +48,7 @@ class CacheClaimStore(CacheStore, ClaimStore):
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
-        with translated_errors():
+        with self.step(ask.name):
             opened_by = self._window(ask)
             if opened_by is not None:
                 held = _read(self._cache, ask.name)
@@ -75,7 +76,7 @@ class CacheClaimStore(CacheStore, ClaimStore):
         lost: bool = False,
     ) -> bool:
         """See :meth:`ClaimStore.settle`; a task that an unsent one replaced is not found here, and stays dropped."""
-        with translated_errors():
+        with self.step(holding.name):
             held = _read(self._cache, holding.name)
             mine = (
                 held is not None
@@ -90,7 +91,7 @@ class CacheClaimStore(CacheStore, ClaimStore):
 
     def requeue(self, holding: Holding, lasts: float) -> bool:
         """See :meth:`ClaimStore.requeue`."""
-        with translated_errors():
+        with self.step(holding.name):
             held = _read(self._cache, holding.name)
             if held is None or held.task_id != holding.task_id:
                 return False
@@ -101,17 +102,17 @@ class CacheClaimStore(CacheStore, ClaimStore):
 
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""
-        with translated_errors():
+        with self.step(name):
             self._open_window(name, task_id, window)
 
     def holding(self, name: str) -> Holding | None:
         """See :meth:`ClaimStore.holding`."""
-        with translated_errors():
+        with self.step(name):
             return _read(self._cache, name)
 
     def forget(self, name: str) -> None:
         """See :meth:`ClaimStore.forget`."""
-        with translated_errors():
+        with self.step(name):
             self._cache.delete_many([keys.claim_key(name), self._window_key(name)])
 
     def _take(self, ask: Ask) -> Answer:

@@ -7,11 +7,13 @@ from functools import singledispatch
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.locmem import LocMemCache
 
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores.base import Renewer
+from django_celery_extensions.stores.database import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,8 +41,24 @@ class CacheStore(Renewer):
 
     def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
         """See :meth:`Renewer.renew`."""
+        return [self._renewed(holding, lasts) for holding, lasts in holdings]
+
+    def _renewed(self, holding: Any, lasts: float) -> bool:
+        with self.step(holding.name):
+            return renew_in(holding, self._cache, lasts)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Make the block one step of the store about a name; no step may be within another.
+
+        Raises :class:`StoreUnavailable` from what the cache raises. In a database cache the step is atomic.
+        """
         with translated_errors():
-            return [renew_in(holding, self._cache, lasts) for holding, lasts in holdings]
+            if isinstance(self._cache, DatabaseCache):
+                with exclusive(self._cache, name):
+                    yield
+            else:
+                yield
 
     def put(self, key: str, value: object, lasts: float) -> bool:
         """Write a value and tell whether it is there."""

@@ -1,8 +1,9 @@
 """Locks through Django's cache API, for caches that are not Redis.
 
-Only ``add`` is atomic there, so a name has one holder; several at once are refused. Ending or renewing a lock reads
-it and then writes: if it ended by its time limit in between, within the moment between two commands, and somebody
-else took it, that one's lock is ended or prolonged. Its fence is the last one of that name + 1, or the clock of the
+Only ``add`` is atomic in most of them, so a name has one holder; several at once are refused. Ending or renewing a lock
+reads it and then writes: if it ended by its time limit in between, within the moment between two commands, and
+somebody else took it, that one's lock is ended or prolonged. In a database cache each step is a transaction
+(:mod:`~django_celery_extensions.stores.database`), and nothing comes in between. Its fence is the last one of that name + 1, or the clock of the
 machine that takes it where that is more. Who waits looks twice a second, and in no order.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
-from django_celery_extensions.stores.cache_client import CacheStore, renew_in, translated_errors, whole
+from django_celery_extensions.stores.cache_client import CacheStore, renew_in, whole
 from django_celery_extensions.stores.leases import Grant, Holder, LeaseAsk, LeaseHolding, LeaseStore
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class CacheLeaseStore(CacheStore, LeaseStore):
             )
             raise TaskConfigurationError(msg)
         key = _key(ask.name)
-        with translated_errors():
+        with self.step(ask.name):
             for _ in range(_ATTEMPTS):
                 since = time.time()
                 value = (ask.token, since, ask.owner, 0)
@@ -85,7 +86,7 @@ class CacheLeaseStore(CacheStore, LeaseStore):
 
     def holders(self, name: str) -> Sequence[Holder]:
         """See :meth:`LeaseStore.holders`."""
-        with translated_errors():
+        with self.step(name):
             held = self._cache.get(_key(name))
         if held is None:
             return []
@@ -93,7 +94,7 @@ class CacheLeaseStore(CacheStore, LeaseStore):
         return [Holder(name=name, owner=owner, token=token, fence=fence, since=since, expires_in=None)]
 
     def _end(self, name: str, token: str) -> bool:
-        with translated_errors():
+        with self.step(name):
             held = self._cache.get(_key(name))
             if held is None or held[0] != token:
                 return False

@@ -1,6 +1,6 @@
 """Beat's slots through Django's cache API, for caches that are not Redis.
 
-Only ``add`` is atomic there, so it decides: a slot is claimed by adding a key of its own, which is kept long enough
+Only ``add`` is atomic in most of them, so it decides: a slot is claimed by adding a key of its own, which is kept long enough
 for whoever read the record before; after that the record, a high-water mark, tells. Whether a leader is refused for
 its fence is read first, so that one which stands still between reading and adding may claim a slot after its time;
 nobody else gets that slot then. There is no clock to follow: beat follows that of the leader's machine.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from django_celery_extensions import keys
 from django_celery_extensions.exceptions import StoreUnavailable
-from django_celery_extensions.stores.cache_client import CacheStore, translated_errors
+from django_celery_extensions.stores.cache_client import CacheStore
 from django_celery_extensions.stores.slots import (
     REMEMBERED,
     Leader,
@@ -46,7 +46,7 @@ class CacheSlotStore(CacheStore, SlotStore):
 
     def open(self, leader: Leader, entries: Sequence[str]) -> Slots:
         """See :meth:`SlotStore.open`."""
-        with translated_errors():
+        with self.step(leader.name):
             verdict = self._verdict(leader)
             if verdict is Verdict.FENCED:
                 return Slots(verdict=verdict)
@@ -55,12 +55,12 @@ class CacheSlotStore(CacheStore, SlotStore):
 
     def look(self, name: str, entries: Sequence[str]) -> Slots:
         """See :meth:`SlotStore.look`."""
-        with translated_errors():
+        with self.step(name):
             return self._read(name, entries)
 
     def enter(self, leader: Leader, records: Mapping[str, SlotRecord], forget: Sequence[str]) -> Verdict:
         """See :meth:`SlotStore.enter`."""
-        with translated_errors():
+        with self.step(leader.name):
             verdict = self._verdict(leader)
             if verdict is not Verdict.DONE:
                 return verdict
@@ -72,8 +72,8 @@ class CacheSlotStore(CacheStore, SlotStore):
 
     def claim(self, leader: Leader, claim: SlotClaim, sent: Sequence[Sent]) -> tuple[Verdict, int | None]:
         """See :meth:`SlotStore.claim`."""
-        self.mark(leader.name, sent)
-        with translated_errors():
+        with self.step(leader.name):
+            self._mark(leader.name, sent)
             verdict = self._verdict(leader)
             if verdict is not Verdict.DONE:
                 return verdict, None
@@ -97,15 +97,13 @@ class CacheSlotStore(CacheStore, SlotStore):
 
     def mark(self, name: str, sent: Sequence[Sent]) -> None:
         """See :meth:`SlotStore.mark`."""
-        with translated_errors():
-            for entry, slot in sent:
-                record = self._record(name, entry)
-                if record is not None and record.slot == slot and not record.sent:
-                    self._write(_key(name, "record", entry), replace(record, sent=True).pack())
+        if sent:
+            with self.step(name):
+                self._mark(name, sent)
 
     def again(self, leader: Leader, entry: str, slot: int, slot_id: str) -> Verdict:  # noqa: ARG002 - by its id
         """See :meth:`SlotStore.again`."""
-        with translated_errors():
+        with self.step(leader.name):
             verdict = self._verdict(leader)
             if verdict is Verdict.DONE and self._cache.get(_key(leader.name, "start", slot_id)) is not None:
                 return Verdict.STARTED
@@ -114,8 +112,14 @@ class CacheSlotStore(CacheStore, SlotStore):
     def start(self, name: str, entry: str, slot: int, slot_id: str, sending: str) -> bool:  # noqa: ARG002 - likewise
         """See :meth:`SlotStore.start`; remembered of each slot, not only of those that are sent again."""
         key = _key(name, "start", slot_id)
-        with translated_errors():
+        with self.step(name):
             return bool(self._cache.add(key, sending, REMEMBERED) or self._cache.get(key) == sending)
+
+    def _mark(self, name: str, sent: Sequence[Sent]) -> None:
+        for entry, slot in sent:
+            record = self._record(name, entry)
+            if record is not None and record.slot == slot and not record.sent:
+                self._write(_key(name, "record", entry), replace(record, sent=True).pack())
 
     def _add_claim(self, leader: Leader, claim: SlotClaim) -> bool:
         key = _key(leader.name, "claim", f"{claim.entry}\n{claim.slot}")

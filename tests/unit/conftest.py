@@ -18,7 +18,7 @@ from django_celery_extensions.commands import make_command_tasks
 from django_celery_extensions.task import get_django_command_task
 from tests.project.celery import app
 from tests.project.management.commands import demand, say
-from tests.unit.stores import OTHERS, REDIS, Backend, opened
+from tests.unit.stores import MORE, OTHERS, REDIS, Backend, opened
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -143,10 +143,11 @@ def backend(request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterat
         yield found
 
 
-@pytest.fixture
-def store(backend: Backend) -> ClaimStore:
-    """The same, for who needs the store only."""
-    return backend.store
+@pytest.fixture(params=[*REDIS, *OTHERS, *MORE])
+def store(request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator[ClaimStore]:
+    """The same and some more, for who needs the store only."""
+    with opened(request.param, request, settings) as found:
+        yield found.store
 
 
 @pytest.fixture

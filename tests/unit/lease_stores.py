@@ -6,11 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.core.cache import caches
-from django.db import connections
-
 from django_celery_extensions.stores import lease_store
-from tests.unit.stores import OTHERS, REDIS, opened, use_cache
+from tests.unit.stores import CLUSTER, OTHERS, REDIS, close_what_this_thread_opened, opened_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
 
     from django_celery_extensions.stores.leases import LeaseStore
 
-CLUSTER, ZOOKEEPER = "redis cluster", "zookeeper"
+ZOOKEEPER = "zookeeper"
 ALL = (*REDIS, CLUSTER, *OTHERS, ZOOKEEPER)
 #: Several may hold a name there; and who waits is served in order, and woken.
 COUNTING = QUEUEING = (*REDIS, CLUSTER, "fakeredis", ZOOKEEPER)
@@ -44,9 +41,7 @@ class LeaseBackend:
         try:
             yield lease_store(eager=True)
         finally:
-            caches.close_all()
-            if self.name == "database":
-                connections.close_all()
+            close_what_this_thread_opened()
 
 
 @contextlib.contextmanager
@@ -54,15 +49,11 @@ def opened_leases(
     name: str, request: pytest.FixtureRequest, settings: SettingsWrapper
 ) -> Iterator[LeaseBackend]:
     """Open the store of that name, empty."""
-    with contextlib.ExitStack() as stack:
-        if name == ZOOKEEPER:
-            request.getfixturevalue("zookeeper_store")
-            yield LeaseBackend(name=name, store=lease_store(), shortest=1.0, longest=2.0)
-            return
-        if name == CLUSTER:
-            use_cluster(request, settings)
-        else:
-            stack.enter_context(opened(name, request, settings))
+    if name == ZOOKEEPER:
+        request.getfixturevalue("zookeeper_store")
+        yield LeaseBackend(name=name, store=lease_store(), shortest=1.0, longest=2.0)
+        return
+    with opened_cache(name, request, settings):
         exact = name in (*REDIS, CLUSTER, "fakeredis")
         yield LeaseBackend(
             name=name,
@@ -70,17 +61,3 @@ def opened_leases(
             shortest=0.5 if exact else 1.0,
             longest=0.5 if exact else 2.0,
         )
-
-
-def use_cluster(request: pytest.FixtureRequest, settings: SettingsWrapper) -> None:
-    """Point the cache of claims and leases at a Redis Cluster, as docs/redis.md says."""
-    cluster = request.getfixturevalue("redis_cluster")
-    cluster.flush()
-    use_cache(
-        settings,
-        {
-            "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": cluster.url,
-            "OPTIONS": {"CONNECTION_FACTORY": "tests.project.cluster.ClusterFactory"},
-        },
-    )

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from django_celery_extensions.stores import slot_store
-from tests.unit.lease_stores import CLUSTER, use_cluster
-from tests.unit.stores import OTHERS, REDIS, opened
+from tests.unit.stores import CLUSTER, OTHERS, REDIS, opened_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +20,5 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[*REDIS, CLUSTER, *OTHERS])
 def slots(request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator[SlotStore]:
     """Every store in turn, empty."""
-    if request.param == CLUSTER:
-        use_cluster(request, settings)
-        yield slot_store(eager=True)
-        return
-    with opened(request.param, request, settings):
+    with opened_cache(request.param, request, settings):
         yield slot_store(eager=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from django.core.management import call_command
 from django.db import connections
 
 from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.cache_client import whole
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +26,25 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 DJANGO_REDIS = "django_redis.cache.RedisCache"
+DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 DJANGOS_OWN = "django.core.cache.backends.redis.RedisCache"
+DATABASE = "django.core.cache.backends.db.DatabaseCache"
 
-#: Names of the stores; those on a real Redis first.
-REDIS = ("django-redis", "django-redis decoded", "django's redis", "django's redis decoded")
-OTHERS = ("fakeredis", "memcached", "database", "locmem")
+#: Stores on a real Redis or Valkey: the cache's backend, the fixture of its server, whether the client decodes.
+ON_REDIS: dict[str, tuple[str, str, bool]] = {
+    "django-redis": (DJANGO_REDIS, "store_server", False),
+    "django-redis, decoded, on valkey": (DJANGO_REDIS, "valkey_server", True),
+    "django's redis": (DJANGOS_OWN, "store_server", False),
+    "django's redis, decoded, on valkey": (DJANGOS_OWN, "valkey_server", True),
+    "django-valkey": (DJANGO_VALKEY, "valkey_server", False),
+}
+REDIS = tuple(ON_REDIS)
+DATABASES = ("sqlite", "postgresql")
+OTHERS = ("fakeredis", "memcached", *DATABASES, "locmem")
+#: Another way to servers that the above use too: tests that wait for an end of something leave it out.
+CLUSTER = "redis cluster"
+MORE = (CLUSTER, "pylibmc")
+NO_PYLIBMC = "it has no wheel for this Python"
 
 
 @dataclass(kw_only=True)
@@ -39,6 +56,27 @@ class Backend:
     cache: Any
     #: Seconds of the shortest life that it can give.
     shortest: float
+    #: The server behind a store of `REDIS`.
+    server: Any = None
+
+    def let_end(self) -> None:
+        """Let everything end that has the shortest life. What has ended is not looked at, and so stays where it is.
+
+        Where the cache compares the end with its process's clock, everything ends three seconds sooner.
+        """
+        if self.name in DATABASES:
+            sooner = {
+                "sqlite": "datetime(expires, '-3 seconds')",
+                "postgresql": "expires - interval '3 seconds'",
+            }
+            with connections["claims"].cursor() as cursor:
+                cursor.execute(f"UPDATE claims_table SET expires = {sooner[self.name]}")  # noqa: S608
+        elif self.name == "locmem":
+            ends = self.cache._expire_info
+            ends.update({key: end - 3 for key, end in ends.items()})
+        else:
+            end = time.monotonic() + (whole(self.shortest) if self.shortest >= 1 else 2 * self.shortest)
+            wait_until(lambda: time.monotonic() > end, timeout=5)
 
     @contextlib.contextmanager
     def of_this_thread(self) -> Iterator[ClaimStore]:
@@ -46,20 +84,38 @@ class Backend:
         try:
             yield claim_store(eager=True)
         finally:
-            caches.close_all()
-            if self.name == "database":
-                connections.close_all()
+            close_what_this_thread_opened()
+
+
+def close_what_this_thread_opened() -> None:
+    caches.close_all()
+    connections.close_all()
 
 
 def redis_options(name: str, url: str) -> dict[str, Any]:
-    decoded = name.endswith("decoded")
-    if name.startswith("django-redis"):
-        options = {"CONNECTION_POOL_KWARGS": {"decode_responses": True}} if decoded else {}
-        return {"BACKEND": DJANGO_REDIS, "LOCATION": url, "OPTIONS": options}
+    backend, _, decoded = ON_REDIS[name]
+    configuration: dict[str, Any] = {"BACKEND": backend, "LOCATION": url}
+    if decoded:
+        of_pool = {"decode_responses": True}
+        configuration["OPTIONS"] = of_pool if backend == DJANGOS_OWN else {"CONNECTION_POOL_KWARGS": of_pool}
+    return configuration
+
+
+def memcached_options(name: str, url: str, **options: Any) -> dict[str, Any]:
+    client = "PyLibMCCache" if name == "pylibmc" else "PyMemcacheCache"
     return {
-        "BACKEND": DJANGOS_OWN,
+        "BACKEND": f"django.core.cache.backends.memcached.{client}",
         "LOCATION": url,
-        "OPTIONS": {"decode_responses": True} if decoded else {},
+        "OPTIONS": options,
+    }
+
+
+def cluster_options(url: str) -> dict[str, Any]:
+    """Return the cache of a Redis Cluster, as docs/redis.md says."""
+    return {
+        "BACKEND": DJANGO_REDIS,
+        "LOCATION": url,
+        "OPTIONS": {"CONNECTION_FACTORY": "tests.project.cluster.ClusterFactory"},
     }
 
 
@@ -81,11 +137,17 @@ def fakeredis_options(location: str) -> dict[str, Any]:
     }
 
 
+def sqlite_settings(path: Path) -> dict[str, Any]:
+    """Return the entry of DATABASES for a SQLite file; nothing waits for its disk."""
+    default = connections.settings["default"]
+    options = {**default["OPTIONS"], "init_command": "PRAGMA synchronous = OFF"}
+    return {**default, "NAME": str(path), "OPTIONS": options}
+
+
 @contextlib.contextmanager
-def database_of_its_own(path: Path) -> Iterator[str]:
-    """Yield the alias of a SQLite file: threads see one database, and the tests' own is left alone."""
-    alias = "claims"
-    connections.settings[alias] = {**connections.settings["default"], "NAME": str(path)}
+def extra_database(alias: str, entry: dict[str, Any]) -> Iterator[str]:
+    """Add a database for a while, beside that of the tests; all threads see it."""
+    connections.settings[alias] = entry
     try:
         yield alias
     finally:
@@ -95,7 +157,7 @@ def database_of_its_own(path: Path) -> Iterator[str]:
 
 
 class ClaimsRouter:
-    """Sends the cache table to the database of `database_of_its_own`."""
+    """Sends the cache table to the database `claims`."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         return "claims" if model._meta.app_label == "django_cache" else None
@@ -107,43 +169,66 @@ class ClaimsRouter:
 
 
 @contextlib.contextmanager
-def database_cache(settings: SettingsWrapper, path: Path) -> Iterator[Any]:
+def database_cache(settings: SettingsWrapper, entry: dict[str, Any]) -> Iterator[Any]:
+    """Keep the claims in a table of that database (an entry of DATABASES)."""
     settings.DATABASE_ROUTERS = ["tests.unit.stores.ClaimsRouter"]
-    with database_of_its_own(path) as alias:
-        cache = use_cache(
-            settings,
-            {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "claims_table"},
-        )
+    with extra_database("claims", entry) as alias:
+        cache = use_cache(settings, {"BACKEND": DATABASE, "LOCATION": "claims_table"})
         call_command("createcachetable", database=alias)
+        cache.clear()
         yield cache
+
+
+def database_settings(name: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the entry of DATABASES for a database of `DATABASES`, with its real server."""
+    if name == "sqlite":
+        return sqlite_settings(request.getfixturevalue("tmp_path") / "claims.sqlite3")
+    entry: dict[str, Any] = request.getfixturevalue("postgresql_server").settings(
+        connections.settings["default"]
+    )
+    return entry
+
+
+@contextlib.contextmanager
+def opened_cache(name: str, request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator[Any]:
+    """Open the cache of the store of that name, empty."""
+    with contextlib.ExitStack() as stack:
+        if name in REDIS:
+            server: RedisServer = request.getfixturevalue(ON_REDIS[name][1])
+            server.flush()
+            yield use_cache(settings, redis_options(name, server.url))
+        elif name == CLUSTER:
+            cluster = request.getfixturevalue("redis_cluster")
+            cluster.flush()
+            yield use_cache(settings, cluster_options(cluster.url))
+        elif name == "fakeredis":
+            cache = use_cache(settings, fakeredis_options(f"h{abs(hash(request.node.nodeid))}"))
+            yield cache
+            cache.clear()
+        elif name in ("memcached", "pylibmc"):
+            if name == "pylibmc":
+                pytest.importorskip("pylibmc", reason=NO_PYLIBMC)
+            memcached = request.getfixturevalue("memcached_server")
+            memcached.flush()
+            yield use_cache(settings, memcached_options(name, memcached.url))
+        elif name in DATABASES:
+            stack.enter_context(request.getfixturevalue("django_db_blocker").unblock())
+            yield stack.enter_context(database_cache(settings, database_settings(name, request)))
+        else:
+            backend = "django.core.cache.backends.locmem.LocMemCache"
+            cache = use_cache(settings, {"BACKEND": backend, "LOCATION": request.node.nodeid})
+            yield cache
+            cache.clear()
 
 
 @contextlib.contextmanager
 def opened(name: str, request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator[Backend]:
-    """Open the store of that name, empty."""
-    with contextlib.ExitStack() as stack:
-        if name in REDIS:
-            server: RedisServer = request.getfixturevalue("store_server")
-            server.flush()
-            cache = use_cache(settings, redis_options(name, server.url))
-        elif name == "fakeredis":
-            cache = use_cache(settings, fakeredis_options(f"h{abs(hash(request.node.nodeid))}"))
-        elif name == "memcached":
-            server_ = request.getfixturevalue("memcached_server")
-            server_.flush()
-            backend = "django.core.cache.backends.memcached.PyMemcacheCache"
-            cache = use_cache(settings, {"BACKEND": backend, "LOCATION": server_.url})
-        elif name == "database":
-            stack.enter_context(request.getfixturevalue("django_db_blocker").unblock())
-            path = request.getfixturevalue("tmp_path") / "claims.sqlite3"
-            cache = stack.enter_context(database_cache(settings, path))
-        else:
-            backend = "django.core.cache.backends.locmem.LocMemCache"
-            cache = use_cache(settings, {"BACKEND": backend, "LOCATION": request.node.nodeid})
+    """Open the store of claims of that name, empty."""
+    with opened_cache(name, request, settings) as cache:
         yield Backend(
             name=name,
             store=claim_store(eager=True),
             cache=cache,
-            shortest=0.05 if name in (*REDIS, "fakeredis") else 1.0,
+            shortest=0.05 if name in (*REDIS, CLUSTER, "fakeredis") else 1.0,
+            server=request.getfixturevalue(ON_REDIS[name][1]) if name in REDIS else None,
         )
-        cache.clear()

@@ -721,7 +721,7 @@ def test_answer_that_was_read_late_does_not_set_the_clock_back(monkeypatch: pyte
     assert clock.now() == START
 
 
-@pytest.mark.parametrize("store", ["memcached", "database"])
+@pytest.mark.parametrize("store", ["memcached", "sqlite", "postgresql"])
 def test_other_caches_follow_the_clock_of_the_leader_and_repeat_nothing(
     store: str,
     request: pytest.FixtureRequest,

@@ -40,7 +40,8 @@ STORES = {
     "django-redis": (120, 40),
     "fakeredis": (100, 40),
     "memcached": (120, 40),
-    "database": (60, 30),
+    "sqlite": (40, 30),
+    "postgresql": (15, 30),
     "locmem": (150, 40),
 }
 

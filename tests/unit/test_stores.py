@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
-from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from django_celery_extensions.stores.base import ClaimStore
@@ -220,8 +219,9 @@ def test_claim_that_is_not_renewed_ends_by_itself(backend: Backend) -> None:
     store.admit(ask("A", claim=backend.shortest))
     store.admit(ask("A", name="running"))
     store.start(ask("A", "t", name="running", claim=backend.shortest))
+    backend.let_end()
     for name in ("n", "running"):
-        wait_until(lambda name=name: store.holding(name) is None, timeout=5, what=f"{name} ended")
+        assert store.holding(name) is None
         assert store.admit(ask("B", name=name)).verdict is FREE
 
 
@@ -229,15 +229,15 @@ def test_start_gives_the_claim_a_life_of_its_own(backend: Backend) -> None:
     store = backend.store
     store.admit(ask("A", claim=600))
     store.start(ask("A", "t", claim=backend.shortest))
-    wait_until(lambda: store.holding("n") is None, timeout=5, what="the lease ended, not the stale limit")
+    backend.let_end()
+    assert store.holding("n") is None, "the lease counts, not the stale limit"
 
 
 def test_window_closes_by_itself(backend: Backend) -> None:
     store = backend.store
     store.settle(of("A", "t"), backend.shortest)
-    wait_until(
-        lambda: store.admit(ask("B", window=True)).verdict is FREE, timeout=5, what="the window closed"
-    )
+    backend.let_end()
+    assert store.admit(ask("B", window=True)).verdict is FREE
 
 
 def test_renewed_claim_outlives_its_first_life(backend: Backend) -> None:
@@ -245,7 +245,8 @@ def test_renewed_claim_outlives_its_first_life(backend: Backend) -> None:
     store.start(ask("A", "t", claim=backend.shortest))
     store.start(ask("B", "u", name="unrenewed", claim=backend.shortest))
     assert store.renew([(of("A", "t"), 60)]) == [True]
-    wait_until(lambda: store.holding("unrenewed") is None, timeout=5, what="the other ended")
+    backend.let_end()
+    assert store.holding("unrenewed") is None
     assert held_by(store) == ("A", "t")
 
 
@@ -253,7 +254,8 @@ def test_renewal_may_shorten_a_life(backend: Backend) -> None:
     store = backend.store
     store.start(ask("A", "t", claim=600))
     store.renew([(of("A", "t"), backend.shortest)])
-    wait_until(lambda: store.holding("n") is None, timeout=5, what="the claim ended")
+    backend.let_end()
+    assert store.holding("n") is None
 
 
 def test_each_renewal_is_answered_for_itself(store: ClaimStore) -> None:
@@ -316,7 +318,8 @@ def test_claim_goes_back_to_the_queue_from_the_execution_that_may_have_started(b
     for _ in range(2):
         assert store.requeue(of("A", "t"), 60)
     store.start(ask("B", "u", name="other", claim=backend.shortest))
-    wait_until(lambda: store.holding("other") is None, timeout=5, what="such a lease ended")
+    backend.let_end()
+    assert store.holding("other") is None
     assert held_by(store) == ("A", "")
     assert store.start(ask("A", "sent again")).fence > fence
 

@@ -7,12 +7,24 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connections
 
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding, Verdict
-from tests.servers import MemcachedServer, RedisServer
-from tests.unit.stores import REDIS, database_cache, redis_options, use_cache
+from tests.servers import MemcachedServer, RedisServer, ValkeyServer
+from tests.servers_postgresql import PostgreSQLServer
+from tests.unit.stores import (
+    NO_PYLIBMC,
+    ON_REDIS,
+    REDIS,
+    database_cache,
+    memcached_options,
+    redis_options,
+    sqlite_settings,
+    use_cache,
+)
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
 
     from django_celery_extensions.stores.base import ClaimStore
     from tests.conftest import MakeServer
+    from tests.servers import Server
 
 FREE, HELD = Verdict.FREE, Verdict.HELD
 
@@ -44,31 +57,63 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*REDIS, "memcached"])
-def test_store_that_is_down_is_unavailable_and_comes_back(
-    make_server: MakeServer, settings: SettingsWrapper, name: str
-) -> None:
-    if name == "memcached":
-        server = make_server(MemcachedServer)
-        use_memcached(settings, server, retry_attempts=0, dead_timeout=0)
-    else:
-        server = make_server(RedisServer)
+@contextlib.contextmanager
+def served(name: str, make_server: MakeServer, settings: SettingsWrapper) -> Iterator[Server]:
+    """A store with a server of its own."""
+    server: Server
+    if name in REDIS:
+        server = make_server(ValkeyServer if ON_REDIS[name][1] == "valkey_server" else RedisServer)
         use_cache(settings, redis_options(name, server.url))
-    store = claim_store(eager=True)
-    store.admit(ask("A"))
-    server.kill()
-    for step in STEPS.values():
-        with pytest.raises(StoreUnavailable, match="claims"):
-            step(store)
-    server.restart()
+    elif name == "postgresql":
+        server = make_server(PostgreSQLServer)
+        with database_cache(settings, server.settings(connections.settings["default"])):
+            yield server
+        return
+    else:
+        if name == "pylibmc":
+            pytest.importorskip("pylibmc", reason=NO_PYLIBMC)
+        server = make_server(MemcachedServer)
+        options = {"retry_attempts": 0, "dead_timeout": 0} if name == "memcached" else {}
+        use_cache(settings, memcached_options(name, server.url, **options))
+    yield server
+
+
+@pytest.mark.parametrize("name", [*REDIS, "memcached", "pylibmc", "postgresql"])
+def test_store_that_is_down_is_unavailable_and_comes_back(
+    make_server: MakeServer, settings: SettingsWrapper, name: str, django_db_blocker: Any
+) -> None:
+    with django_db_blocker.unblock(), served(name, make_server, settings) as server:
+        store = claim_store(eager=True)
+        store.admit(ask("A"))
+        server.kill()
+        for step in STEPS.values():
+            with pytest.raises(StoreUnavailable, match="claims"):
+                step(store)
+        server.restart()
+        if name == "pylibmc":  # it believes in an outage for two seconds
+            wait_until(lambda: answers(store), timeout=5)
+        answers(store)  # a pooled connection may be found broken once
+        assert store.admit(ask("B", name="other")).verdict is FREE
+
+
+def answers(store: ClaimStore) -> bool:
     with contextlib.suppress(StoreUnavailable):
-        store.holding("n")  # a pooled connection may be found broken once
-    assert store.admit(ask("B")).verdict is FREE
+        store.holding("n")
+        return True
+    return False
 
 
-def use_memcached(settings: SettingsWrapper, server: MemcachedServer, **options: Any) -> None:
-    backend = "django.core.cache.backends.memcached.PyMemcacheCache"
-    use_cache(settings, {"BACKEND": backend, "LOCATION": server.url, "OPTIONS": options})
+@pytest.mark.xfail(
+    strict=True, reason="pylibmc's first read from a server that failed is told that nothing is there"
+)
+def test_first_read_of_pylibmc_from_a_server_that_is_down(
+    make_server: MakeServer, settings: SettingsWrapper
+) -> None:
+    with served("pylibmc", make_server, settings) as server:
+        claim_store().admit(ask("A"))
+        server.kill()
+        with pytest.raises(StoreUnavailable):
+            claim_store().holding("n")
 
 
 def _unless(step: str) -> Any:
@@ -83,7 +128,7 @@ def test_memcached_that_is_down_is_unavailable_as_django_configures_it(
     make_server: MakeServer, settings: SettingsWrapper, step: str
 ) -> None:
     server = make_server(MemcachedServer)
-    use_memcached(settings, server)
+    use_cache(settings, memcached_options("memcached", server.url))
     store = claim_store()
     server.kill()
     take = STEPS.get(step, lambda store: store.admit(ask("A", claim=None, window=True)))
@@ -127,9 +172,7 @@ def locked(
             yield
             connection.execute("ROLLBACK")
 
-    with django_db_blocker.unblock(), database_cache(settings, path):
-        from django.db import connections
-
+    with django_db_blocker.unblock(), database_cache(settings, sqlite_settings(path)):
         with connections["claims"].cursor() as cursor:
             cursor.execute("PRAGMA busy_timeout = 1")
         yield lock

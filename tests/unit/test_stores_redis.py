@@ -45,14 +45,13 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
 }
 
 
-def test_scripts_are_sent_again_to_a_server_that_forgot_them(
-    on_redis: Backend, redis: redis_py.Redis
-) -> None:
+def test_scripts_are_sent_again_to_a_server_that_forgot_them(on_redis: Backend) -> None:
     store = on_redis.store
-    for number in range(2):
-        for step in ("admit", "start", "settle", "requeue", "renew"):
+    with on_redis.server.client() as redis:
+        for step in ("admit", "start", "settle", "requeue", "renew") * 2:
             redis.script_flush()
             STEPS[step](store)
+    for number in range(2):
         assert store.admit(ask("A", name=f"other-{number}")).verdict is FREE
     store.forget("n")
     assert store.admit(ask("A")).verdict is FREE
@@ -100,33 +99,34 @@ def test_many_are_one_round_trip(on_redis: Backend, store_server: RedisServer) -
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_each_step_is_one_round_trip(on_redis: Backend, store_server: RedisServer, step: str) -> None:
+def test_each_step_is_one_round_trip(on_redis: Backend, step: str) -> None:
     store = on_redis.store
     for _ in range(2):  # connections and scripts are there then
         STEPS[step](store)
-    with store_server.recording() as sent:
+    with on_redis.server.recording() as sent:
         STEPS[step](store)
     assert len(sent) == 1, sent
 
 
-def test_renewals_of_all_claims_are_one_round_trip(on_redis: Backend, store_server: RedisServer) -> None:
-    store = on_redis.store
+def test_renewals_of_all_claims_are_one_round_trip(on_redis: Backend) -> None:
+    store, server = on_redis.store, on_redis.server
     held = [Holding(name=f"n{number}", task_id="A", token="t") for number in range(20)]
     for each in held:
         store.start(ask("A", "t", name=each.name))
-    before = store_server.commands()
+    before = server.commands()
     assert store.renew([(each, 60.0) for each in held]) == [True] * 20
-    after = store_server.commands()
+    after = server.commands()
     assert after["eval"] - before.get("eval", 0) == 20
     assert after.get("multi", 0) == before.get("multi", 0)
 
 
-def test_lifetimes_are_kept_to_the_millisecond(on_redis: Backend, redis: redis_py.Redis) -> None:
+def test_lifetimes_are_kept_to_the_millisecond(on_redis: Backend) -> None:
     on_redis.store.admit(ask("A", claim=12.345))
     on_redis.store.open_window("n", "A", 54.321)
-    assert 12_000 < redis.pttl(":1:{n}") <= 12_345
-    (window,) = redis.keys("*ignore*")
-    assert 54_000 < redis.pttl(window) <= 54_321
+    with on_redis.server.client() as redis:
+        assert 12_000 < redis.pttl(":1:{n}") <= 12_345
+        (window,) = redis.keys("*ignore*")
+        assert 54_000 < redis.pttl(window) <= 54_321
 
 
 @pytest.mark.parametrize("backend_path", ["django-redis", "django's redis"])
