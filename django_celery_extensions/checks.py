@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from celery import current_app
 from django.conf import settings as django_settings
 from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from django_celery_extensions.commands import unknown_commands
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celery.app.task import Task
+
+
+#: A database cache of fewer entries (Django's default is 300) is small for claims, windows and locks.
+FEW_ENTRIES = 10_000
 
 
 def _known_tasks() -> Iterator[Task[..., Any]]:
@@ -67,7 +73,7 @@ def check_settings(**_: object) -> list[CheckMessage]:
 
 
 def check_cache(**_: object) -> list[CheckMessage]:
-    """E003: a cache that can't keep claims or locks, where a task needs one. W009: one that hides an outage."""
+    """E003: a cache that can't keep claims or locks, where a task needs one. W009, W026, W027: one that has its limits."""
     locks_here = settings.LOCK_STORE == "cache"
     if not any(task.policy.guarded or (locks_here and isinstance(task, LockTask)) for task in django_tasks()):
         return []
@@ -83,7 +89,29 @@ def check_cache(**_: object) -> list[CheckMessage]:
         )
         hint = "Set OPTIONS = {'retry_attempts': 0, 'dead_timeout': 0} of the cache, so that it raises."
         return [Warning(msg, hint=hint, id="django_celery_extensions.W009")]
-    return []
+    return list(_limits_of_a_database_cache(caches[settings.CACHE_NAME]))
+
+
+def _limits_of_a_database_cache(cache: Any) -> Iterator[CheckMessage]:
+    if not isinstance(cache, DatabaseCache):
+        return
+    most = cache._max_entries  # noqa: SLF001 - Django has no public way
+    if most < FEW_ENTRIES:
+        msg = (
+            f"The cache {settings.CACHE_NAME!r} keeps {most} entries: with more of them it forgets claims, windows and "
+            "locks, and tasks run twice."
+        )
+        hint = "Set OPTIONS = {'MAX_ENTRIES': N} of the cache to more than there will ever be."
+        yield Warning(msg, hint=hint, id="django_celery_extensions.W026")
+    alias = router.db_for_write(cache.cache_model_class)
+    database = connections[alias]
+    if database.vendor == "sqlite" and database.settings_dict["ATOMIC_REQUESTS"]:
+        msg = (
+            f"The cache {settings.CACHE_NAME!r} is kept in the SQLite database {alias!r}, whose views run in a "
+            "transaction: tasks with claims can be called there on commit only."
+        )
+        hint = "Call delay_on_commit in views, or give the cache a database of its own, by a router."
+        yield Warning(msg, hint=hint, id="django_celery_extensions.W027")
 
 
 def check_zookeeper(**_: object) -> list[CheckMessage]:

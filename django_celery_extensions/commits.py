@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from django_celery_extensions.chunks import Item, send_each
+from django_celery_extensions.exceptions import InvalidOption, UnmanagedTransaction
 from django_celery_extensions.many import Share, send_all
 
 if TYPE_CHECKING:
@@ -25,6 +26,29 @@ if TYPE_CHECKING:
     from django_celery_extensions.calls import Prepared
     from django_celery_extensions.chunks import Progress
     from django_celery_extensions.task import DjangoTask
+
+
+def check_database(task_name: str, using: str | None) -> None:
+    """Raise for a database whose commit nobody would tell us of.
+
+    :class:`InvalidOption` for an unknown alias, :class:`UnmanagedTransaction` where autocommit is off. Within
+    ``atomic()`` Django waits with its callbacks until autocommit is on again, which may be never.
+    """
+    if using is not None and using not in [*connections.settings]:
+        known = ", ".join(map(repr, connections.settings))
+        msg = f"{task_name}: using is {using!r}, but DATABASES has {known}"
+        raise InvalidOption(msg)
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block:
+        told = connection.commit_on_exit or connection.settings_dict["AUTOCOMMIT"]
+    else:
+        told = connection.get_autocommit()
+    if not told:
+        msg = (
+            f"{task_name}: autocommit is off in the database {connection.alias!r}, so that Django does not know when its "
+            "transaction commits. Call within atomic() and with autocommit on, or call delay or apply_async after the commit"
+        )
+        raise UnmanagedTransaction(msg)
 
 
 def one_on_commit(task: DjangoTask, send: Callable[..., Any], using: str | None, call: Prepared) -> None:

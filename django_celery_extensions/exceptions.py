@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import CeleryError as BaseCeleryError
 from django.core.exceptions import ImproperlyConfigured
+from django.db.transaction import TransactionManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,10 @@ class TaskConfigurationError(CeleryError, ImproperlyConfigured):
 
 class InvalidOption(CeleryError, TypeError):
     """A call was made with an option that does not exist or a value that it can't have."""
+
+
+class UnmanagedTransaction(CeleryError, TransactionManagementError):
+    """Autocommit is off, so that Django does not know when the transaction commits: a call can't wait for it."""
 
 
 class NotTriggeredCeleryError(CeleryError):

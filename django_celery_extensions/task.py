@@ -15,7 +15,7 @@ from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from django_celery_extensions import diversion, events
-from django_celery_extensions.commits import many_on_commit, one_on_commit
+from django_celery_extensions.commits import check_database, many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
 from django_celery_extensions.delivery import deliver
 from django_celery_extensions.dispatch import dispatch, resend, sending
@@ -199,8 +199,10 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     ) -> InvocationResult:
         """Call ``apply_async`` when the transaction of the database ``using`` commits, else never.
 
-        Arguments and options are checked now. A countdown counts from the commit.
+        Arguments and options are checked now. A countdown counts from the commit. Raises ``InvalidOption`` for a
+        database that does not exist, and ``UnmanagedTransaction`` where autocommit is off.
         """
+        check_database(self.name, using)
         return dispatch(
             self,
             args,
@@ -283,6 +285,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         **options: Any,
     ) -> list[InvocationResult]:
         """Call ``apply_async_many`` when the transaction of the database ``using`` commits."""
+        check_database(self.name, using)
         when = partial(many_on_commit, using, progress)
         return dispatch_many(self, calls, options, send=self.send, eager=self.eager, when=when)
 

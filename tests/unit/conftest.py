@@ -18,7 +18,16 @@ from django_celery_extensions.commands import make_command_tasks
 from django_celery_extensions.task import get_django_command_task
 from tests.project.celery import app
 from tests.project.management.commands import demand, say
-from tests.unit.stores import MORE, OTHERS, REDIS, Backend, opened
+from tests.unit.stores import (
+    DATABASES,
+    MORE,
+    OTHERS,
+    REDIS,
+    Backend,
+    database_settings,
+    default_database,
+    opened,
+)
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -148,6 +157,23 @@ def store(request: pytest.FixtureRequest, settings: SettingsWrapper) -> Iterator
     """The same and some more, for who needs the store only."""
     with opened(request.param, request, settings) as found:
         yield found.store
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[str]:
+    """The default database: the tests' own in SQLite, and one in a real PostgreSQL, which has no tables."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    with default_database(database_settings(request.param, request)):
+        yield request.param
+
+
+@pytest.fixture
+def postgresql(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[str]:
+    """The default database in a real PostgreSQL, without tables."""
+    with default_database(database_settings("postgresql", request)):
+        yield "postgresql"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connections
+from django.db.utils import load_backend
 
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.cache_client import whole
@@ -139,9 +140,12 @@ def fakeredis_options(location: str) -> dict[str, Any]:
 
 def sqlite_settings(path: Path) -> dict[str, Any]:
     """Return the entry of DATABASES for a SQLite file; nothing waits for its disk."""
-    default = connections.settings["default"]
-    options = {**default["OPTIONS"], "init_command": "PRAGMA synchronous = OFF"}
-    return {**default, "NAME": str(path), "OPTIONS": options}
+    return {
+        **connections.settings["default"],
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {"timeout": 20, "init_command": "PRAGMA synchronous = OFF"},
+    }
 
 
 @contextlib.contextmanager
@@ -154,6 +158,20 @@ def extra_database(alias: str, entry: dict[str, Any]) -> Iterator[str]:
         connections[alias].close()
         del connections[alias]
         del connections.settings[alias]
+
+
+@contextlib.contextmanager
+def default_database(entry: dict[str, Any]) -> Iterator[None]:
+    """Make another database the default one for a while, in all threads that have not used it yet."""
+    before, entry_before = connections["default"], connections.settings["default"]
+    connections.settings["default"] = entry
+    connections["default"] = load_backend(entry["ENGINE"]).DatabaseWrapper(entry, "default")
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections.settings["default"] = entry_before
+        connections["default"] = before
 
 
 class ClaimsRouter:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
 from django.core.checks.registry import registry
+from django.db import connection
 
 from django_celery_extensions import checks, production_checks
 from django_celery_extensions.config import NAMES, PREFIX
@@ -249,6 +250,36 @@ def test_memcached_that_hides_an_outage_is_a_warning(
         }
     }
     assert bool(found("W009")) is warns
+
+
+# W026, W027
+
+IN_A_TABLE = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "claims"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({}, "keeps 300 entries"), ({"MAX_ENTRIES": 9999}, "keeps 9999"), ({"MAX_ENTRIES": 1_000_000}, None)],
+)
+def test_database_cache_of_few_entries_is_a_warning(
+    settings: SettingsWrapper, options: dict[str, Any], told: str | None
+) -> None:
+    settings.CACHES = {"default": {**IN_A_TABLE, "OPTIONS": options}}
+    messages = found("W026")
+    assert len(messages) == (0 if told is None else 1)
+    for message in messages:
+        assert told in message.msg
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_sqlite_cache_within_the_transactions_of_views_is_a_warning(
+    settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
+    settings.CACHES = {"default": IN_A_TABLE}
+    assert [message.msg[:60] for message in found("W027")] == (
+        ["The cache 'default' is kept in the SQLite database 'default'"] if atomic else []
+    )
 
 
 # E003 and E010 of locks

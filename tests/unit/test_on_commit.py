@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import chain
-from django.db import connections, transaction
-from django.test import TestCase
+from django.db import transaction
 
 from django_celery_extensions.invocation import Outcome
 from tests.project import tasks
+from tests.unit.stores import extra_database, sqlite_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.unit.conftest import Declare, Queue
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("database")]
 
 WAYS: dict[str, Callable[..., Any]] = {
     "delay_on_commit": lambda task, *args: task.delay_on_commit(*args),
@@ -170,21 +170,14 @@ def test_options_go_with_the_message(queue: Queue) -> None:
 
 
 @pytest.fixture
-def other_database(tmp_path: Path) -> Iterator[str]:
-    connections.settings["other"] = {
-        **connections.settings["default"],
-        "NAME": str(tmp_path / "other.sqlite3"),
-    }
-    yield "other"
-    connections["other"].close()
-    del connections["other"]
-    del connections.settings["other"]
+def other_database(tmp_path: Path, database: str, django_db_blocker: Any) -> Iterator[str]:
+    entry = sqlite_settings(tmp_path / "other.sqlite3")
+    with django_db_blocker.unblock(), extra_database("other", entry) as alias:
+        yield alias
 
 
-def test_using_names_the_database(queue: Queue, other_database: str, django_db_blocker: Any) -> None:
-    with django_db_blocker.unblock(), transaction.atomic(), transaction.atomic(using=other_database):
-        pass
-    with django_db_blocker.unblock(), transaction.atomic():
+def test_using_names_the_database(queue: Queue, other_database: str) -> None:
+    with transaction.atomic():
         with transaction.atomic(using=other_database):
             results = [
                 tasks.silent.apply_async_on_commit(("a",), using=other_database),
@@ -202,27 +195,6 @@ def test_transaction_that_will_roll_back_sends_nothing(queue: Queue) -> None:
         transaction.set_rollback(True)
         result = tasks.silent.delay_on_commit("a")
     assert (result.state, queue.ids()) == ("WAITING", [])
-
-
-@pytest.mark.django_db
-def test_djangos_test_case_sees_what_would_be_sent(queue: Queue) -> None:
-    with TestCase.captureOnCommitCallbacks() as captured, transaction.atomic():
-        tasks.silent.delay_on_commit("a")
-        tasks.silent.delay_many_on_commit([("b",), ("c",)])
-    assert len(captured) == 2
-    assert queue.ids() == []
-    for callback in captured:
-        callback()
-    assert len(queue.ids()) == 3
-
-
-@pytest.mark.django_db
-def test_eager_call_runs_at_the_commit() -> None:
-    with TestCase.captureOnCommitCallbacks(execute=True) as captured, transaction.atomic():
-        result = tasks.silent.delay_on_commit("a")
-        assert result.state == "WAITING"
-    assert len(captured) == 1
-    assert result.get() == "a"
 
 
 def test_whole_chain_may_wait_for_the_commit(queue: Queue) -> None:

@@ -109,6 +109,7 @@ def test_unusable_cache_is_told_at_the_call(queue: Queue, settings: SettingsWrap
 # errors of the commit
 
 
+@pytest.mark.usefixtures("database")
 def test_conflict_is_found_at_the_commit(queue: Queue) -> None:
     first = tasks.silent.delay("a")
     with pytest.raises(UniqueTaskConflict, match=first.id), transaction.atomic():  # noqa: PT012 - the commit raises
@@ -117,6 +118,7 @@ def test_conflict_is_found_at_the_commit(queue: Queue) -> None:
     assert queue.ids() == [first.id]
 
 
+@pytest.mark.usefixtures("database")
 def test_store_that_is_down_at_the_commit(
     queue: Queue, make_server: MakeServer, settings: SettingsWrapper
 ) -> None:

@@ -87,12 +87,12 @@ def test_script_that_went_missing_among_many_is_sent_again(
     assert [answer.verdict for answer in answers] == [FREE] * 4
 
 
-def test_many_are_one_round_trip(on_redis: Backend, store_server: RedisServer) -> None:
-    store = on_redis.store
-    before = store_server.commands()
+def test_many_are_one_round_trip(on_redis: Backend) -> None:
+    store, server = on_redis.store, on_redis.server
+    before = server.commands()
     store.admit_many([ask("A", name=f"n{number}") for number in range(200)])
     store.settle_many([Holding(name=f"n{number}", task_id="A", token="") for number in range(200)])
-    after = store_server.commands()
+    after = server.commands()
     assert after["evalsha"] - before.get("evalsha", 0) == 398
     assert after["eval"] - before.get("eval", 0) == 2
     assert after.get("multi", 0) == before.get("multi", 0)
