@@ -492,6 +492,7 @@ def test_entry_that_can_not_be_fired_is_an_error_at_the_start(
 def test_one_write_for_each_fired_slot(make_beat: MakeBeat, store_server: RedisServer) -> None:
     beat = make_beat({f"entry {number}": every(10) for number in range(20)})
     beat.run()
+    beat.run(10)  # the server knows the scripts from now on
     with store_server.recording() as commands:
         beat.run(10)
     # The last one notes that the last message went out.
