@@ -6,9 +6,9 @@ import logging
 import os
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from threading import get_ident
 from time import monotonic
@@ -29,12 +29,14 @@ from django_celery_extensions.stores.leases import LeaseAsk, LeaseHolding
 from django_celery_extensions.timing import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
+    from types import TracebackType
 
     from celery.app.task import Context
+    from typing_extensions import Self
 
-    from django_celery_extensions.stores.leases import Grant, LeaseStore
+    from django_celery_extensions.stores.leases import LeaseStore
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,6 @@ class Wish:
     """What somebody wants to hold, and how long they would wait for it."""
 
     name: str
-    owner: str
     #: Seconds that it outlives a dead process.
     lasts: float
     most: int = 1
@@ -56,8 +57,6 @@ class Wish:
     timeout: float | None = None
     #: Also in a store that only this process sees.
     alone: bool = False
-    #: Owner token of somebody who asks again and again with the same one until there is an answer; None: a new one.
-    token: str | None = None
 
 
 def make_wish(
@@ -68,7 +67,6 @@ def make_wish(
     max_leases: int = 1,
     blocking: bool = False,
     timeout: float | None = None,
-    identifier: str | None = None,
     lease_timeout: float | timedelta | None = None,
     alone: bool = False,
 ) -> Wish:
@@ -76,6 +74,35 @@ def make_wish(
 
     Raises :class:`InvalidOption` for options that can't be, or that don't go together.
     """
+    if lease_timeout is None:
+        lease_timeout, what = settings.LOCK_TIMEOUT, "DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT"
+    else:
+        what = "lease_timeout"
+    options = (max_leases, blocking, timeout, lease_timeout, what, alone)
+    for value in args:
+        if type(value) not in _PLAIN:  # what is equal to another one may be called otherwise
+            return _new_wish(*options, kind, name, *args)
+    try:
+        return _known_wish(*options, kind, name, *args)
+    except TypeError:  # what should be a number or a name is none
+        return _new_wish(*options, kind, name, *args)
+
+
+#: Types of arguments that are called the same when they are equal, and of one type.
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _new_wish(
+    max_leases: int,
+    blocking: bool,
+    timeout: float | None,
+    lease_timeout: float | timedelta,
+    what: str,
+    alone: bool,
+    kind: str,
+    name: str,
+    *args: Any,
+) -> Wish:
     full_name = lease_name(kind, name, args)
     if type(max_leases) is not int or max_leases < 1:
         msg = f"{full_name}: max_leases is {max_leases!r}; give a whole number, 1 or more"
@@ -87,22 +114,20 @@ def make_wish(
         if type(timeout) not in (int, float) or not timeout >= 0:
             msg = f"{full_name}: timeout is {timeout!r}; give a number of seconds, 0 or more, or None to wait for ever"
             raise InvalidOption(msg)
+    lasts = seconds(lease_timeout, what)
+    return Wish(name=full_name, lasts=lasts, most=max_leases, blocking=blocking, timeout=timeout, alone=alone)
+
+
+#: Wishes that were made before: the same locks are taken again and again, and making one takes as long as all else.
+_known_wish = lru_cache(maxsize=1024, typed=True)(_new_wish)
+
+
+def checked(identifier: str | None, name: str) -> str | None:
+    """Return what names the holder of ``name`` for people; raises :class:`InvalidOption` for what can't."""
     if identifier is not None and not (identifier and isinstance(identifier, str)):
-        msg = f"{full_name}: identifier is {identifier!r}; give a string that is not empty"
+        msg = f"{name}: identifier is {identifier!r}; give a string that is not empty"
         raise InvalidOption(msg)
-    if lease_timeout is None:
-        lasts = seconds(settings.LOCK_TIMEOUT, "DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT")
-    else:
-        lasts = seconds(lease_timeout, "lease_timeout")
-    return Wish(
-        name=full_name,
-        owner=this_process() if identifier is None else identifier,
-        lasts=lasts,
-        most=max_leases,
-        blocking=blocking,
-        timeout=timeout,
-        alone=alone,
-    )
+    return identifier
 
 
 class HeldLease(Lease):
@@ -113,17 +138,10 @@ class HeldLease(Lease):
 
     holding: LeaseHolding
 
-    def __init__(self, wish: Wish, store: LeaseStore, grant: Grant, asked_at: float) -> None:
-        super().__init__(
-            grant.holding,
-            place=store.place,
-            margin=store.margin,
-            length=grant.lasts,
-            asked_at=asked_at,
-        )
-        #: Who holds it, for people who list holders.
-        self.owner = wish.owner
-        self._store, self._thread = store, get_ident()
+    #: Who holds it, for people who list holders.
+    owner: str
+    _store: LeaseStore
+    _thread: int
 
     def give_back(self) -> None:
         """End it in its store; raises ``StoreUnavailable``. A thread other than its own has a store of its own."""
@@ -136,30 +154,33 @@ class HeldLease(Lease):
         return self.holding.name
 
 
-def acquire(wish: Wish) -> HeldLease | None:
+def acquire(wish: Wish, owner: str | None = None, token: str | None = None) -> HeldLease | None:
     """Hold what is wished for from now on; None where others do, and the time for waiting is over.
+
+    ``owner`` says who it is to people who list holders (this process). ``token`` is the owner token of somebody who
+    asks again and again with the same one until there is an answer.
 
     Who waits bears a store that can't be reached for as long as the lease would last. Raises
     :class:`StoreUnavailable`, and what :meth:`LeaseStore.take` raises.
     """
     store = lease_store(eager=wish.alone)
     ask = LeaseAsk(
-        name=wish.name,
-        token=os.urandom(16).hex() if wish.token is None else wish.token,
-        owner=wish.owner,
-        lasts=wish.lasts,
-        most=wish.most,
-        waits=wish.blocking,
+        wish.name,
+        os.urandom(16).hex() if token is None else token,
+        this_process() if owner is None else owner,
+        wish.lasts,
+        wish.most,
+        wish.blocking,
     )
     try:
-        lease = _wait(wish, store, ask) if wish.blocking else _ask(wish, store, ask)
+        lease = _wait(wish, store, ask) if wish.blocking else _ask(store, ask)
         if lease is None and wish.blocking:
             store.leave(ask)
     except BaseException as exc:
         # It may be held, or queued for, without our knowing; not where asking once was refused. Who asks again with
         # the same token finds out.
         refused = isinstance(exc, (HolderLimitConflict, TaskConfigurationError))
-        if wish.token is None and (wish.blocking or not refused):
+        if token is None and (wish.blocking or not refused):
             heartbeat.owe(partial(_leave, ask))
         raise
     if lease is not None:
@@ -167,54 +188,85 @@ def acquire(wish: Wish) -> HeldLease | None:
     return lease
 
 
-def _ask(wish: Wish, store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
+def _ask(store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
     asked_at = monotonic()
     grant = store.take(ask)
     if grant.holding is None:
         return None
-    lease = HeldLease(wish, store, grant, asked_at)
+    lease = _granted(grant.holding, grant.lasts, ask, store, asked_at)
     if lease.lost:
         msg = (
-            f"the answer that gives {wish.name} came when that was over again: {monotonic() - asked_at:.1f} s"
+            f"the answer that gives {ask.name} came when that was over again: {monotonic() - asked_at:.1f} s"
         )
         raise StoreUnavailable(msg)
     return lease
 
 
+def _granted(
+    holding: LeaseHolding, lasts: float, ask: LeaseAsk, store: LeaseStore, asked_at: float
+) -> HeldLease:
+    lease = HeldLease(holding, place=store.place, margin=store.margin, length=lasts, asked_at=asked_at)
+    lease.owner, lease._store, lease._thread = ask.owner, store, get_ident()  # noqa: SLF001 - made here
+    return lease
+
+
 def _wait(wish: Wish, store: LeaseStore, ask: LeaseAsk) -> HeldLease | None:
-    answered_at = monotonic()
-    deadline = inf if wish.timeout is None else answered_at + wish.timeout
+    asked_at = answered_at = monotonic()
+    deadline = inf if wish.timeout is None else asked_at + wish.timeout
     while True:
         try:
-            asked_at = monotonic()
             grant = store.take(ask)
-            answered_at = monotonic()
             if grant.holding is not None:
-                lease = HeldLease(wish, store, grant, asked_at)
+                lease = _granted(grant.holding, grant.lasts, ask, store, asked_at)
                 if not lease.lost:
                     return lease
-                continue  # the answer was late: asking again arms it anew
-            left = deadline - monotonic()
-            if left <= 0:
-                return None
-            store.wait(ask, min(grant.again_in, left))
+            answered_at = monotonic()
+            if grant.holding is None:  # else the answer was late: asking again arms it anew
+                left = deadline - answered_at
+                if left <= 0:
+                    return None
+                store.wait(ask, min(grant.again_in, left))
         except StoreUnavailable:
             now = monotonic()
             if now >= min(deadline, answered_at + wish.lasts):
                 raise
             time.sleep(max(0.0, min(RETRY_SECONDS, deadline - now)))
+        asked_at = monotonic()
 
 
-@contextmanager
-def held(lease: HeldLease | None) -> Iterator[HeldLease | Literal[False]]:
-    """Yield a lease and give it back at the end of the block; yield False where there is none."""
-    if lease is None:
-        yield False
-        return
-    try:
-        yield lease
-    finally:
-        give_back(lease)
+class Hold(ContextDecorator):
+    """Hold what is wished for during one block: enters with a lease, or False where others hold it.
+
+    No generator: that takes four times as long.
+    """
+
+    def __init__(self, wish: Wish, owner: str | None = None) -> None:
+        self._wish: Wish | None = wish
+        self._owner = owner
+        self._lease: HeldLease | None = None
+
+    def __enter__(self) -> HeldLease | Literal[False]:
+        wish, self._wish = self._wish, None
+        if wish is None:
+            msg = "a lock is for one block; make another one for the next"
+            raise TaskConfigurationError(msg)
+        lease = self._lease = self._acquire(wish, self._owner)
+        return lease or False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            give_back(lease)
+
+    def _recreate_cm(self) -> Self:  # of a decorated function, for each call
+        if self._wish is None:
+            return self
+        return type(self)(self._wish, self._owner)
+
+    def _acquire(self, wish: Wish, owner: str | None) -> HeldLease | None:
+        return acquire(wish, owner)
 
 
 def give_back(lease: HeldLease) -> None:
@@ -231,7 +283,21 @@ def give_back(lease: HeldLease) -> None:
 
 def this_process() -> str:
     """Name this process for people who list holders."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    global _this_process  # noqa: PLW0603 - asked for at every lock, and the same until a fork
+    if not _this_process:
+        _this_process = f"{socket.gethostname()}:{os.getpid()}"
+    return _this_process
+
+
+_this_process = ""
+
+
+def _forked() -> None:
+    global _this_process  # noqa: PLW0603 - see above
+    _this_process = ""
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def run_of(request: Context) -> str:

@@ -244,7 +244,7 @@ class _Attempt:
         arguments: list[Any] = [self._sender.number, MARK_SECONDS]
         for name, *rest in self._commands:
             arguments += (name, len(rest), *rest)
-        carried_out = _PUBLISH(client, [self._sender.mark], arguments)
+        carried_out = _PUBLISH.run(client, [self._sender.mark], arguments)
         if not carried_out and not again:
             msg = f"the broker knows batch {self._sender.number} of {self._sender.mark} already"
             raise BatchPublishError(msg)

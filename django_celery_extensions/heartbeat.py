@@ -2,6 +2,9 @@
 
 One thread per process renews all of them together; it sleeps when there is nothing to renew and ends when that
 lasts. It also pays debts: what a store that did not answer may hold for us, and nobody wants any more.
+
+Most leases are given back before they have to be renewed: keeping and dropping one is an entry in a dict, without a
+lock, and wakes nobody as long as the thread looks early enough.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import count
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from django.db import connections
 
@@ -61,24 +66,42 @@ class Heartbeat:
 
     def _reset(self) -> None:
         # Also in a forked child: it holds nothing of its parent's, and has no thread.
-        # Weak: a lease whose holder was stopped between taking it and holding it ends by itself.
-        self._held: WeakValueDictionary[int, Lease] = WeakValueDictionary()
+        # Weak: a lease whose holder was stopped between taking it and holding it ends by itself. Numbers are never
+        # used again, unlike what id() returns: what is dropped is that lease and no other.
+        self._held: dict[int, ref[Lease]] = {}
+        self._numbers = count(1)
+        self._latest = 0
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
-        self._looks_at = 0.0
+        #: Moment (monotonic) at which the thread looks again; inf while it can't know, as it makes up its mind, and
+        #: while there is none. It says so before it looks at what is held: who adds to that and then reads a moment
+        #: that is early enough has been seen, or will be.
+        self._looks_at = inf
         self._lost_stores: set[str] = set()
         self._owed: deque[_Debt] = deque(maxlen=MOST_OWED)
 
     def keep(self, lease: Lease) -> None:
         """Renew this lease from now on."""
-        with self._wake:
-            self._held[id(lease)] = lease
-            self._ensure_thread(lease.renew_at)
+        lease.number = self._latest = number = next(self._numbers)
+        self._held[number] = ref(lease)
+        if lease.renew_at < self._looks_at:
+            with self._wake:
+                self._look_at(lease.renew_at)
 
     def drop(self, lease: Lease) -> None:
         """Renew this lease no more."""
-        with self._wake:
-            self._held.pop(id(lease), None)
+        self._held.pop(lease.number, None)
+
+    def held(self) -> list[Lease]:
+        """Return what is renewed."""
+        found = []
+        for number, reference in self._held.copy().items():
+            lease = reference()
+            if lease is None:
+                self._held.pop(number, None)
+            else:
+                found.append(lease)
+        return found
 
     def owe(self, pay: Callable[[], object], *, pause: float = RETRY_SECONDS) -> None:
         """Call ``pay`` as soon as its store can be reached: look for it every ``pause`` seconds.
@@ -89,38 +112,50 @@ class Heartbeat:
         now = monotonic()
         with self._wake:
             self._owed.append(_Debt(pay=pay, due=now + pause, pause=pause))
-            self._ensure_thread(now + pause)
+            self._look_at(now + pause)
 
-    def _ensure_thread(self, looks_at: float) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._looks_at = looks_at
+    def _look_at(self, moment: float) -> None:
+        # With the lock.
+        if moment >= self._looks_at:
+            return
+        if self._thread is None:
             self._thread = threading.Thread(
                 target=self._run, name="django-celery-extensions-heartbeat", daemon=True
             )
-            self._thread.start()
-        elif looks_at < self._looks_at:
-            self._wake.notify()
+            try:
+                self._thread.start()
+            except BaseException:
+                self._thread = None
+                raise
+        self._looks_at = moment
+        self._wake.notify()
 
     def _run(self) -> None:
-        idle_rounds = 0
+        try:
+            self._go_on()
+        finally:
+            with self._wake:
+                if self._thread is threading.current_thread():
+                    self._thread, self._looks_at = None, inf
+
+    def _go_on(self) -> None:
+        idle_rounds = latest = 0
         while True:
             with self._wake:
-                idle_rounds = 0 if self._held or self._owed else idle_rounds + 1
+                self._looks_at = inf
+                moments = [lease.renew_at for lease in self.held()] + [debt.due for debt in self._owed]
+                # Not while there are leases that come and go between two looks.
+                idle_rounds = 0 if moments or latest != self._latest else idle_rounds + 1
+                latest = self._latest
                 if idle_rounds > IDLE_ROUNDS:
                     self._thread = None
                     return
                 now = monotonic()
-                moments = [lease.renew_at for lease in self._held.values()] + [
-                    debt.due for debt in self._owed
-                ]
                 self._looks_at = min(moments, default=now + IDLE_SECONDS)
                 if self._looks_at > now:
                     self._wake.wait(self._looks_at - now)
                 now = monotonic()
-                due: dict[str, list[Lease]] = {}
-                for lease in self._held.values():
-                    if lease.renew_at <= now:
-                        due.setdefault(lease.place, []).append(lease)
+                due = self._due(now)
                 owed = next((debt for debt in self._owed if debt.due <= now), None)
             try:
                 self._work(due, owed)
@@ -137,6 +172,15 @@ class Heartbeat:
                 self._pay(owed)
         finally:
             connections.close_all()  # of this thread: a database cache opens one, and nobody else closes it
+
+    def _due(self, now: float) -> dict[str, list[Lease]]:
+        held = self.held()
+        due: dict[str, list[Lease]] = {lease.place: [] for lease in held if lease.renew_at <= now}
+        for lease in held:
+            # Along with one that is due, so that leases of one length go together from now on.
+            if lease.renew_from <= now and lease.place in due:
+                due[lease.place].append(lease)
+        return due
 
     def _pay(self, debt: _Debt) -> None:
         try:
@@ -172,9 +216,7 @@ class Heartbeat:
                 self._lose(lease)
 
     def _lose(self, lease: Lease) -> None:
-        with self._wake:
-            dropped = self._held.pop(id(lease), None)
-        if dropped is None:
+        if self._held.pop(lease.number, None) is None:
             return  # given back while the store was asked
         logger.warning("%s was lost while it was needed", lease, extra=lease.log_extra)
 

@@ -156,7 +156,7 @@ def lease_name(kind: str, name: str, args: Sequence[Any]) -> str:
         except (TypeError, ValueError) as exc:
             msg = f"the {kind} {name} can't be refined by {args!r} ({exc}); pass values that have a JSON form"
             raise InvalidOption(msg) from exc
-    return _safe(full)
+    return full if _SAFE.fullmatch(full) else _safe(full)
 
 
 def lease_key(name: str) -> str:

@@ -70,10 +70,10 @@ class Leadership:
         return self._lease is not None
 
     def _ask(self) -> HeldLease | None:
-        wish = Wish(name=self.name, owner=this_process(), lasts=self.lasts, token=self._token)
+        wish = Wish(name=self.name, lasts=self.lasts)
         self._asked = True
         try:
-            lease = acquire(wish)
+            lease = acquire(wish, token=self._token)
         except StoreUnavailable as exc:
             self.trouble(exc)
             return None

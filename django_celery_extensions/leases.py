@@ -37,6 +37,8 @@ class Lease:
         self._length = length
         self._ends_at = ends_at
         self._lost = False
+        #: The heartbeat's number of it, while that keeps it.
+        self.number = 0
         self._renewed(asked_at)
 
     @property
@@ -67,11 +69,6 @@ class Lease:
         """What a log line about it carries."""
         return {"key": self.holding.name, "fence": self.fence}
 
-    @property
-    def renew_at(self) -> float:
-        """Moment (monotonic) of the next renewal."""
-        return self._renew_at
-
     def lasts(self, now: float) -> float:
         """Seconds that a renewal asked for at ``now`` gives it: its length, but not beyond its end."""
         return min(self._length, self._ends_at - now)
@@ -85,9 +82,11 @@ class Lease:
 
     def retry_at(self, moment: float) -> None:
         """Put the next renewal off: the store could not be reached."""
-        self._renew_at = moment
+        self.renew_at = moment
 
     def _renewed(self, asked_at: float) -> None:
-        lasts = self.lasts(asked_at)
+        lasts = self._length if self._ends_at == inf else self.lasts(asked_at)
         self._trusted_until = asked_at + lasts * (1 - self._margin)
-        self._renew_at = asked_at + lasts / RENEWALS
+        #: Moment (monotonic) of the next renewal, and from when on it may be had along with others.
+        self.renew_at = asked_at + lasts / RENEWALS
+        self.renew_from = asked_at + lasts / RENEWALS / 2

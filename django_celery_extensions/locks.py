@@ -15,12 +15,11 @@ holder: a lock within itself waits for itself.
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from celery.app.task import Task
 
-from django_celery_extensions.acquisition import HeldLease, Wish, acquire, held, make_wish, run_of
+from django_celery_extensions.acquisition import HeldLease, Hold, Wish, acquire, checked, make_wish, run_of
 from django_celery_extensions.exceptions import InvalidOption, StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.keys import lease_name
 from django_celery_extensions.mutex import MUTEX, check_mutex, put_mutex
@@ -30,17 +29,17 @@ from django_celery_extensions.stores.leases import Holder
 from django_celery_extensions.task import DjangoTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from celery import Celery
+    from typing_extensions import Self
 
 __all__ = ["HeldLease", "Holder", "LockTask", "MutexTask", "evict", "holders", "lock", "semaphore"]
 
 _RETRY_OPTIONS = frozenset(inspect.signature(DjangoTask.retry).parameters) - {"self", "options"}
 
 
-@contextmanager
 def lock(
     name: str,
     *args: Any,
@@ -48,7 +47,7 @@ def lock(
     timeout: float | None = None,
     identifier: str | None = None,
     lease_timeout: float | timedelta | None = None,
-) -> Iterator[HeldLease | Literal[False]]:
+) -> Hold:
     """Hold the lock ``name``, refined by ``args``, in code that is no task; yields a lease, or False.
 
     ``blocking`` waits for it, ``timeout`` seconds at most. ``lease_timeout``: seconds that the lock outlives a dead
@@ -62,14 +61,11 @@ def lock(
         args,
         blocking=blocking,
         timeout=timeout,
-        identifier=identifier,
         lease_timeout=lease_timeout,
     )
-    with held(acquire(wish)) as lease:
-        yield lease
+    return Hold(wish, checked(identifier, wish.name))
 
 
-@contextmanager
 def semaphore(
     name: str,
     *args: Any,
@@ -78,7 +74,7 @@ def semaphore(
     timeout: float | None = None,
     identifier: str | None = None,
     lease_timeout: float | timedelta | None = None,
-) -> Iterator[HeldLease | Literal[False]]:
+) -> Hold:
     """The same for one of ``max_leases`` slots of the semaphore ``name``.
 
     Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
@@ -90,11 +86,9 @@ def semaphore(
         max_leases=max_leases,
         blocking=blocking,
         timeout=timeout,
-        identifier=identifier,
         lease_timeout=lease_timeout,
     )
-    with held(acquire(wish)) as lease:
-        yield lease
+    return Hold(wish, checked(identifier, wish.name))
 
 
 def holders(name: str, *args: Any, kind: str = "lock") -> Sequence[Holder]:
@@ -124,7 +118,6 @@ class LockTask(DjangoTask):
 
     abstract = True
 
-    @contextmanager
     def lock(
         self,
         *args: Any,
@@ -133,7 +126,7 @@ class LockTask(DjangoTask):
         retry: bool = False,
         identifier: str | None = None,
         **retry_options: Any,
-    ) -> Iterator[HeldLease | Literal[False]]:
+    ) -> Hold:
         """Hold the lock of this task, refined by ``args``; yields a lease, or False where others hold it.
 
         ``blocking`` waits for it, ``timeout`` seconds at most. ``retry`` retries the task where it is not free, with
@@ -143,11 +136,9 @@ class LockTask(DjangoTask):
         Raises ``StoreUnavailable`` (with ``retry``: retries the task), ``InvalidOption`` for options that don't go
         together, ``TaskConfigurationError`` outside of a run of the task.
         """
-        options = {"blocking": blocking, "timeout": timeout, "identifier": identifier}
-        with self._hold("lock", args, options, retry, retry_options) as lease:
-            yield lease
+        options = {"blocking": blocking, "timeout": timeout}
+        return self._hold("lock", args, options, identifier, retry, retry_options)
 
-    @contextmanager
     def semaphore(
         self,
         *args: Any,
@@ -157,44 +148,23 @@ class LockTask(DjangoTask):
         retry: bool = False,
         identifier: str | None = None,
         **retry_options: Any,
-    ) -> Iterator[HeldLease | Literal[False]]:
+    ) -> Hold:
         """Hold one of ``max_leases`` slots of the semaphore of this task; everything else as in :meth:`lock`.
 
         Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
         """
-        options = {
-            "max_leases": max_leases,
-            "blocking": blocking,
-            "timeout": timeout,
-            "identifier": identifier,
-        }
-        with self._hold("semaphore", args, options, retry, retry_options) as lease:
-            yield lease
+        options = {"max_leases": max_leases, "blocking": blocking, "timeout": timeout}
+        return self._hold("semaphore", args, options, identifier, retry, retry_options)
 
-    @contextmanager
     def _hold(
         self,
         kind: str,
         args: Sequence[Any],
         options: dict[str, Any],
+        identifier: str | None,
         retry: bool,
         retry_options: dict[str, Any],
-    ) -> Iterator[HeldLease | Literal[False]]:
-        wish = self._wish(kind, args, options)
-        self._check_retry(kind, retry or wish.blocking, retry_options)
-        retry = retry and not wish.blocking
-        try:
-            lease = acquire(wish)
-        except StoreUnavailable as exc:
-            if not retry:
-                raise
-            raise self.retry(**{"exc": exc, **retry_options}) from exc
-        if lease is None and retry:
-            raise self.retry(**retry_options)
-        with held(lease) as yielded:
-            yield yielded
-
-    def _wish(self, kind: str, args: Sequence[Any], options: dict[str, Any]) -> Wish:
+    ) -> Hold:
         request: Any = self.request_stack.top
         if request is None:
             msg = (
@@ -202,19 +172,45 @@ class LockTask(DjangoTask):
                 f"use django_celery_extensions.locks.{kind}({self.name!r}, …) there"
             )
             raise TaskConfigurationError(msg)
-        if options["identifier"] is None:
-            options["identifier"] = run_of(request)
         alone = bool(request.is_eager)
-        return make_wish(kind, str(self.name), args, lease_timeout=self.policy.lease, alone=alone, **options)
+        wish = make_wish(kind, str(self.name), args, lease_timeout=self.policy.lease, alone=alone, **options)
+        owner = checked(identifier, wish.name) or run_of(request)
+        if retry_options:
+            self._check_retry(kind, retry or wish.blocking, retry_options)
+        return (
+            _HoldOrRetry(wish, owner, self, retry_options)
+            if retry and not wish.blocking
+            else Hold(wish, owner)
+        )
 
     def _check_retry(self, kind: str, possible: bool, retry_options: dict[str, Any]) -> None:
-        if retry_options and not possible:
+        if not possible:
             msg = f"{self.name}: {', '.join(retry_options)} of {kind}() are options of a retry; give retry=True too"
             raise InvalidOption(msg)
         for option in retry_options:
             if option not in _RETRY_OPTIONS and not is_call_option(option):
                 msg = f"{self.name}: {kind}() has no option {option!r}, and neither has a retry"
                 raise InvalidOption(msg)
+
+
+class _HoldOrRetry(Hold):
+    """Retries the task where others hold what is wished for, or its store can't be reached."""
+
+    def __init__(self, wish: Wish, owner: str, task: LockTask, options: dict[str, Any]) -> None:
+        super().__init__(wish, owner)
+        self._task, self._options = task, options
+
+    def _recreate_cm(self) -> Self:
+        return self
+
+    def _acquire(self, wish: Wish, owner: str | None) -> HeldLease:
+        try:
+            lease = acquire(wish, owner)
+        except StoreUnavailable as exc:
+            raise self._task.retry(**{"exc": exc, **self._options}) from exc
+        if lease is None:
+            raise self._task.retry(**self._options)
+        return lease
 
 
 class MutexTask(LockTask):

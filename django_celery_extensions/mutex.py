@@ -55,14 +55,13 @@ def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLeas
         "mutex",
         str(task.name),
         mutex_values(task, args, kwargs),
-        identifier=run_of(request),
         lease_timeout=task.policy.lease,
         alone=bool(request.is_eager),
     )
     # Rejected, a run that others depend on would leave them hanging.
     later = (task.mutex_requeue or request_in_canvas(request)) and not request.is_eager
     try:
-        _, lease = patiently(partial(acquire, wish))
+        _, lease = patiently(partial(acquire, wish, run_of(request)))
     except StoreUnavailable as exc:
         if not later:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 from django_celery_extensions.config import UNSET, Unset
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
@@ -26,7 +27,7 @@ def seconds(value: float | timedelta, what: str) -> float:
     else:
         msg = f"{what} is {value!r}; give a number of seconds or a timedelta"
         raise TaskConfigurationError(msg)
-    if not 0 < number < float("inf"):
+    if not 0 < number < inf:
         msg = f"{what} is {value!r}; it must be more than 0 seconds"
         raise TaskConfigurationError(msg)
     return number

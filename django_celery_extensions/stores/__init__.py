@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,11 @@ def lease_store(*, eager: bool = False) -> LeaseStore:
 
     Raises :class:`TaskConfigurationError` like :func:`claim_store`, and for an unknown store.
     """
-    if settings.LOCK_STORE == "zookeeper" and _instead is None:
+    where = settings.LOCK_STORE
+    if where == "zookeeper" and _instead is None:
         return _zookeeper()
-    if settings.LOCK_STORE not in ("cache", "zookeeper"):
-        msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {settings.LOCK_STORE!r}; it can be 'cache' or 'zookeeper'"
+    if where not in ("cache", "zookeeper"):
+        msg = f"DJANGO_CELERY_EXTENSIONS_LOCK_STORE is {where!r}; it can be 'cache' or 'zookeeper'"
         raise TaskConfigurationError(msg)
     store: LeaseStore = _store_of_cache("leases", RedisLeaseStore, CacheLeaseStore, eager=eager)
     return store
@@ -113,6 +115,36 @@ def _store_of_cache(
 ) -> Any:
     if _instead is not None:
         return elsewhere(_instead)
+    alias, connections = settings.CACHE_NAME, caches._connections  # type: ignore[attr-defined]  # noqa: SLF001 - see _Here
+    if _here.connections is not connections:
+        _here.connections, _here.stores = connections, {}
+    store = _here.stores.get((what, alias, eager))
+    if store is None:
+        store = _here.stores[what, alias, eager] = _open(what, on_redis, elsewhere, eager=eager)
+    return store
+
+
+class _Here(threading.local):
+    """The stores that this thread uses: Django's own way to a cache costs it more than all else that a lock does.
+
+    They are those of the caches that Django makes until it makes others, as its ``override_settings`` has it do.
+    """
+
+    def __init__(self) -> None:
+        self.connections: object = None
+        self.stores: dict[tuple[str, str, bool], Any] = {}
+
+
+_here = _Here()
+
+
+def _open(
+    what: str,
+    on_redis: Callable[[BaseCache], Any],
+    elsewhere: Callable[[BaseCache], Any],
+    *,
+    eager: bool,
+) -> Any:
     try:
         cache = caches[settings.CACHE_NAME]
     except InvalidCacheBackendError as exc:

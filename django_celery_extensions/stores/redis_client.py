@@ -51,8 +51,18 @@ class Script:
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, client: Any, keys: Sequence[str], args: Sequence[object]) -> Any:
+        """Run it in the store; raises :class:`StoreUnavailable` for the errors of the client library."""
         try:
-            return client.evalsha(self.sha, len(keys), *keys, *args)
+            return self.run(client, keys, args)
+        except Exception as exc:
+            if is_client_error(exc):
+                raise _unavailable(exc) from exc
+            raise
+
+    def run(self, client: Any, keys: Sequence[str], args: Sequence[object]) -> Any:
+        """Run it; errors are those of the client library."""
+        try:
+            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
         except Exception as exc:
             if not _is_missing(exc):
                 raise
@@ -131,8 +141,11 @@ def translated_errors() -> Iterator[None]:
     except Exception as exc:
         if not is_client_error(exc):
             raise
-        msg = f"the Redis behind the cache {settings.CACHE_NAME!r} can't be used: {exc!r}"
-        raise StoreUnavailable(msg) from exc
+        raise _unavailable(exc) from exc
+
+
+def _unavailable(exc: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the Redis behind the cache {settings.CACHE_NAME!r} can't be used: {exc!r}")
 
 
 def is_client_error(exc: Exception) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
 from itertools import count
 from operator import methodcaller
 from time import monotonic
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
 _RENEWAL = 0.25
 #: Seconds before trying again: what was not answered, or at most so many where others were faster.
 _PAUSE = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SlotHolding(LeaseHolding):
-    slot: int
 
 
 class ZooKeeperLeaseStore(LeaseStore):
@@ -121,7 +115,7 @@ class ZooKeeperLeaseStore(LeaseStore):
 
     def give_back(self, holding: LeaseHolding) -> bool:
         """See :meth:`LeaseStore.give_back`."""
-        if isinstance(holding, _SlotHolding):
+        if holding.slot is not None:
             return steps.end(current_client(), holding.name, holding.most, holding.slot, holding.token)
         return self._end(holding.name, holding.token)
 
@@ -225,7 +219,7 @@ def _grant(client: ZooKeeperClient, ask: LeaseAsk, slot: int, stat: Any) -> Gran
         msg = f"{ask.name} was taken, and taken away at once"
         raise StoreUnavailable(msg)
     client.drop_bell(ask.token)
-    holding = _SlotHolding(
+    holding = LeaseHolding(
         name=ask.name,
         token=ask.token,
         fence=stat.czxid,
@@ -257,8 +251,7 @@ def _quorum(path: str) -> steps.Request:
 
 
 def _path(holding: LeaseHolding) -> str:
-    slot = holding.slot if isinstance(holding, _SlotHolding) else 0
-    return nodes.hold_path(nodes.limit_path(holding.name, holding.most), slot, holding.token)
+    return nodes.hold_path(nodes.limit_path(holding.name, holding.most), holding.slot or 0, holding.token)
 
 
 def _is(holding: LeaseHolding, stat: Any) -> bool:

@@ -122,6 +122,49 @@ def test_waiting_ends_with_its_timeout() -> None:
         assert lock, "who waited in vain stands in nobody's way"
 
 
+@pytest.mark.usefixtures("on_redis")
+def test_lock_is_for_one_block() -> None:
+    hold = locks.lock("n")
+    with hold as lock:
+        assert lock
+        with pytest.raises(TaskConfigurationError, match="for one block"), hold:
+            pytest.fail("never reached")
+        assert locks.holders("n")
+    assert locks.holders("n") == []
+    with pytest.raises(TaskConfigurationError, match="for one block"), hold:
+        pytest.fail("never reached")
+
+
+@pytest.mark.usefixtures("on_redis")
+def test_lock_around_a_function_is_taken_at_each_call() -> None:
+    @locks.lock("n", identifier="me")
+    def function() -> list[str]:
+        return [holder.owner for holder in locks.holders("n")]
+
+    assert function() == function() == ["me"]
+    assert locks.holders("n") == []
+
+
+@pytest.mark.usefixtures("on_redis")
+def test_equal_arguments_that_are_not_the_same_refine_differently() -> None:
+    """Names are remembered; 1, True and 1.0 are equal in Python, and so are 0.0 and -0.0."""
+    for _ in range(2):
+        held = [locks.lock("n", value) for value in (1, True, 1.0, "1", 0, False, 0.0, -0.0, [1], [True])]
+        try:
+            assert all(lock.__enter__() for lock in held)
+        finally:
+            for lock in held:
+                lock.__exit__(None, None, None)
+
+
+@pytest.mark.usefixtures("on_redis")
+def test_settings_are_read_at_each_lock() -> None:
+    for lasts in (3, 30):
+        with override_settings(DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT=lasts), locks.lock("n") as lock:
+            assert lock
+            assert lock.lasts(monotonic()) == lasts
+
+
 def test_locks_need_a_shared_cache() -> None:
     with pytest.raises(TaskConfigurationError, match="LocMemCache"), locks.lock("n"):
         pytest.fail("never reached")
@@ -165,7 +208,7 @@ def test_heartbeat_renews_a_lock_for_as_long_as_it_is_held() -> None:
             lock.ensure()
             assert locks.holders("n")
             threading.Event().wait(0.02)
-    assert not any(lease.holding.name == "lock:n" for lease in heartbeat._held.values())
+    assert not any(lease.holding.name == "lock:n" for lease in heartbeat.held())
 
 
 @pytest.mark.usefixtures("on_redis")

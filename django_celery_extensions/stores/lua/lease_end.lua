@@ -1,28 +1,38 @@
 -- Be neither holder nor queued any more, and wake who is next.
--- KEYS: holders, about, queue, alive (see lease_take.lua), start of the keys on which those who wait listen (+ token)
--- ARGV: owner token, ms a wake-up is kept, was queued ("1"/"")
+-- KEYS: about (see lease_take.lua; one more begins with its name: ":bell:<token>" = list on which who waits listens)
+-- ARGV: owner token, "1" if it may be queued (else none)
 -- Returns 1 if the token was a holder's, else 0
+local BELL = 10000 -- ms that a wake-up waits for somebody who is not listening right now
+local key, token = KEYS[1], ARGV[1]
+local about = redis.call('HMGET', key, 'token', 'most', 'ends')
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
-if ARGV[3] == '1' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('ZREM', KEYS[4], ARGV[1])
-  redis.call('DEL', KEYS[5] .. ARGV[1])
+local ends
+if about[1] == token then
+  redis.call('HDEL', key, 'token')
+  about[1], ends = false, about[3]
+else
+  ends = redis.call('ZSCORE', key .. ':holders', token)
+  redis.call('ZREM', key .. ':holders', token)
+  redis.call('HDEL', key, token)
 end
-if redis.call('ZCARD', KEYS[3]) > 0 then
-  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
-    redis.call('ZREM', KEYS[4], gone)
-    redis.call('ZREM', KEYS[3], gone)
+if ARGV[2] then
+  redis.call('ZREM', key .. ':queue', token)
+  redis.call('ZREM', key .. ':alive', token)
+  redis.call('DEL', key .. ':bell:' .. token)
+end
+if about[2] and redis.call('EXISTS', key .. ':queue') == 1 then
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key .. ':alive', '-inf', now)) do
+    redis.call('ZREM', key .. ':alive', gone)
+    redis.call('ZREM', key .. ':queue', gone)
   end
-  local free = tonumber(redis.call('HGET', KEYS[2], 'most') or 1) - redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
+  local free = about[2] - redis.call('ZCOUNT', key .. ':holders', '(' .. now, '+inf')
+  if about[1] and tonumber(about[3]) > now then free = free - 1 end
   if free > 0 then
-    for _, token in ipairs(redis.call('ZRANGE', KEYS[3], 0, free - 1)) do
-      local bell = KEYS[5] .. token
+    for _, next in ipairs(redis.call('ZRANGE', key .. ':queue', 0, free - 1)) do
+      local bell = key .. ':bell:' .. next
       if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
-      redis.call('PEXPIRE', bell, ARGV[2])
+      redis.call('PEXPIRE', bell, BELL)
     end
   end
 end
