@@ -51,6 +51,8 @@ _HANDLERS = {
 }
 #: Seconds that a server is waited for which has been away for longer.
 _BRIEFLY = 0.1
+#: Names that are remembered at once.
+_REMEMBERED = 1000
 #: Answers of a server that say how things are.
 ANSWERS = (NoNodeError, NodeExistsError, NotEmptyError)
 #: Answers of a server, or of kazoo, that say that the configuration is wrong.
@@ -96,6 +98,10 @@ class ZooKeeperClient:
         self._connection = Connection(self._kazoo._connection, patience)  # noqa: SLF001 - no public way
         self._kazoo._connection = self._connection  # noqa: SLF001
         self._bells: dict[str, Bell] = {}
+        #: Names that others held when this process last asked, and that they waited for when it last gave them back:
+        #: what is tried at once for others would be tried in vain, and written down so by every server.
+        self.held_by_others = Names()
+        self.waited_for = Names()
         #: Moment (monotonic) since which there is no connection, None while there is one.
         self._down_since: float | None = monotonic()
         self._kazoo.add_listener(self._state_changes)
@@ -160,6 +166,14 @@ class ZooKeeperClient:
         """Return the bell of a token, for watches: always the same one, as watches that repeat are kept once."""
         return self._bells.setdefault(token, Bell(self._kazoo.handler.event_object()))
 
+    def turn(self, token: str) -> str | None:
+        """Return the place in the queue whose turn it seems to be, as its bell rang; that is said once."""
+        bell = self._bells.get(token)
+        if bell is None:
+            return None
+        turn, bell.turn = bell.turn, None
+        return turn
+
     def drop_bell(self, token: str) -> None:
         """Forget the bell of a token."""
         self._bells.pop(token, None)
@@ -221,11 +235,23 @@ class ZooKeeperClient:
         return StoreUnavailable(msg)
 
 
+class Names(set[str]):
+    """Names that are remembered; all are forgotten when they are too many."""
+
+    def add(self, name: str) -> None:
+        """Remember a name."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        super().add(name)
+
+
 class Bell:
     """What a watch rings, and a waiter listens to."""
 
     def __init__(self, event: Any) -> None:
         self._event = event
+        #: The place in the queue whose turn it seems to be.
+        self.turn: str | None = None
 
     def __call__(self, _event: Any) -> None:
         self._event.set()
@@ -234,9 +260,10 @@ class Bell:
         """Be silent again."""
         self._event.clear()
 
-    def wait(self, at_most: float) -> None:
-        """Sleep until it rings, or for ``at_most`` seconds."""
+    def wait(self, at_most: float) -> bool:
+        """Sleep until it rings, or for ``at_most`` seconds; return whether it rang."""
         self._event.wait(at_most)
+        return bool(self._event.is_set())
 
 
 def session_name(number: int) -> str:

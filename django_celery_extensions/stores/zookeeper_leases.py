@@ -1,7 +1,8 @@
 """Leases in ZooKeeper: they last as long as the session of the process that holds them.
 
-Two round trips take a free lock: one looks, by the leader's word, and one makes the nodes. One gives it back. Who
-waits is queued by ZooKeeper's own numbers, and watches only the one before. See
+A name that nobody uses has no nodes: one round trip makes them all, which only the first one can, and another one takes
+them away. Where that fails, the same answer tells who holds it and who waits. Who waits is queued by ZooKeeper's own
+numbers, watches only the one before, and takes the slot as soon as that is gone. See
 :mod:`~django_celery_extensions.stores.zookeeper_nodes` for the nodes.
 """
 
@@ -58,21 +59,22 @@ class ZooKeeperLeaseStore(LeaseStore):
         client = current_client()
         until = monotonic() + client.within
         client.be_heard(until)
-        room = steps.first(ask)
+        grant, found, tried = _at_once(client, ask)
+        room = None if tried else steps.first(ask)
         for attempt in count():
+            if grant is not None:
+                return grant
             if attempt > 1:
                 if monotonic() >= until:
                     break
                 time.sleep(_PAUSE * secrets.randbelow(100) / 100)
-            found = steps.look(client, ask)
+            if attempt:
+                found = steps.look(client, ask)
             if found is not None:
                 grant = _among_others(client, ask, found)
             else:
-                grant = _make(client, ask, 0, before=room)
-            if grant is not None:
-                return grant
-            if found is None:
-                room = steps.make_room(client, ask)
+                grant = _make(client, ask, 0, before=steps.make_room(client, ask) if room is None else room)
+                room = None
         msg = f"others were always faster than {ask.owner}, which asked for {ask.name} for {client.within} s"
         raise StoreUnavailable(msg)
 
@@ -86,13 +88,16 @@ class ZooKeeperLeaseStore(LeaseStore):
         found = steps.look(client, ask, synced=False)
         if found is None:
             return
-        ahead = found.ahead(ask.token)
+        ahead, places = found.ahead(ask.token), found.places(ask.token)
+        # Nobody can come before it any more, and so it needs no look when the slot is free.
+        turn = places[0].path if ask.most == 1 and not ahead and len(places) == 1 else None
         if not ahead and len(found.slots) < ask.most:
+            bell.turn = turn
             return
         watched = [ahead[-1].path] if ahead else [nodes.slot_path(found.path, slot) for slot in found.slots]
         stats = client.ask(*(methodcaller("exists_async", path, watch=bell) for path in watched))
-        if None not in stats:
-            bell.wait(max(0.0, until - monotonic()))
+        if None in stats or bell.wait(max(0.0, until - monotonic())):
+            bell.turn = turn
 
     def leave(self, ask: LeaseAsk) -> None:
         """See :meth:`LeaseStore.leave`.
@@ -181,6 +186,20 @@ class ZooKeeperLeaseStore(LeaseStore):
         return held is not None and steps.end(client, name, most, held.slot, token)
 
 
+def _at_once(client: ZooKeeperClient, ask: LeaseAsk) -> tuple[Grant | None, nodes.Limit | None, bool]:
+    """Take it without a look, or have one: the grant, who holds and waits, whether all its nodes were tried."""
+    turn = client.turn(ask.token)
+    if turn is not None:
+        stat, error = steps.make(client, ask, 0, places=(turn,))
+    elif ask.name not in client.held_by_others:
+        stat, error = steps.make(client, ask, 0, before=steps.first(ask))
+    else:
+        return None, steps.look(client, ask), False
+    if error is None:
+        return _grant(client, ask, 0, stat), None, True
+    return None, steps.look(client, ask, synced=False), turn is None
+
+
 def _among_others(client: ZooKeeperClient, ask: LeaseAsk, found: nodes.Limit) -> Grant | None:
     """Return the answer to an ask, None where somebody was faster."""
     held = found.hold(ask.token)
@@ -192,6 +211,7 @@ def _among_others(client: ZooKeeperClient, ask: LeaseAsk, found: nodes.Limit) ->
         # Any of them: those who ask at the same time shall not all compete for the first.
         return _make(client, ask, secrets.choice(free), places=places)
     if not ask.waits or places or steps.queue(client, ask):
+        client.held_by_others.add(ask.name)
         return Grant(holding=None)
     return None
 
@@ -204,7 +224,7 @@ def _make(
     places: Sequence[nodes.Place] = (),
     before: Sequence[steps.Request] = (),
 ) -> Grant | None:
-    stat, error = steps.make(client, ask, slot, places=places, before=before)
+    stat, error = steps.make(client, ask, slot, places=[place.path for place in places], before=before)
     return _grant(client, ask, slot, stat) if error is None else None
 
 
@@ -215,10 +235,8 @@ def _free_slots(found: nodes.Limit, ask: LeaseAsk) -> list[int]:
 
 
 def _grant(client: ZooKeeperClient, ask: LeaseAsk, slot: int, stat: Any) -> Grant:
-    if stat is None:
-        msg = f"{ask.name} was taken, and taken away at once"
-        raise StoreUnavailable(msg)
     client.drop_bell(ask.token)
+    client.held_by_others.discard(ask.name)
     holding = LeaseHolding(
         name=ask.name,
         token=ask.token,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kazoo.exceptions import (
     KazooException,
     NoNodeError,
+    NotEmptyError,
     RolledBackError,
     RuntimeInconsistency,
 )
@@ -17,7 +18,7 @@ from django_celery_extensions.stores import zookeeper_nodes as nodes
 from django_celery_extensions.stores.zookeeper_client import ANSWERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from django_celery_extensions.stores.leases import LeaseAsk
     from django_celery_extensions.stores.zookeeper_client import ZooKeeperClient
@@ -51,7 +52,10 @@ def failure(client: ZooKeeperClient, results: Any) -> KazooException | None:
 
 
 def look(client: ZooKeeperClient, ask: LeaseAsk, *, synced: bool = True) -> nodes.Limit | None:
-    """Return who holds and waits with the limit of an ask, None where there is no node of it."""
+    """Return who holds and waits with the limit of an ask, None where there is no node of it.
+
+    Not ``synced``: this server's word, which is no older than its last answer to a transaction of ours.
+    """
     path = nodes.limit_path(ask.name, ask.most)
     requests: list[Request] = [methodcaller("get_children_async", path)]
     if synced:
@@ -85,20 +89,24 @@ def make(
     ask: LeaseAsk,
     slot: int,
     *,
-    places: Sequence[nodes.Place],
-    before: Sequence[Request],
+    places: Iterable[str] = (),
+    before: Iterable[Request] = (),
 ) -> tuple[Any, KazooException | None]:
     """Take a slot, and give up places: return what the node of the holder is like, or why there is none."""
     limit = nodes.limit_path(ask.name, ask.most)
     path = nodes.hold_path(limit, slot, ask.token)
-    ops: list[Request] = [
-        *before,
-        methodcaller("create", nodes.slot_path(limit, slot), ephemeral=True),
-        methodcaller("create", path, nodes.describe(ask.token, ask.owner), ephemeral=True),
-        *(methodcaller("delete", place.path) for place in places),
-    ]
-    results, stat = client.ask(transaction(*ops), methodcaller("exists_async", path))
-    return stat, failure(client, results)
+    (results,) = client.ask(
+        transaction(
+            *before,
+            methodcaller("create", nodes.slot_path(limit, slot), ephemeral=True),
+            methodcaller("create", path, ephemeral=True),
+            *(methodcaller("delete", place) for place in places),
+            # Its answer tells what the node is like; a request of its own for that would cost as much as all this.
+            methodcaller("set_data", path, nodes.describe(ask.token, ask.owner)),
+        )
+    )
+    error = failure(client, results)
+    return (results[-1] if error is None else None), error
 
 
 def first(ask: LeaseAsk) -> tuple[Request, ...]:
@@ -127,27 +135,42 @@ def make_room(client: ZooKeeperClient, ask: LeaseAsk) -> tuple[Request, ...]:
 
 
 def end(client: ZooKeeperClient, name: str, most: int, slot: int, token: str) -> bool:
-    """Delete what a token holds, unless it is gone; return whether it was there."""
+    """Delete what a token holds, unless it is gone; return whether it was there.
+
+    And the nodes of the name, where nobody else uses them: names come and go, and nobody else would.
+    """
     limit = nodes.limit_path(name, most)
+    if name not in client.waited_for:
+        (results,) = client.ask(deletion(limit, slot, token, *_name(name, most)))
+        error = failure(client, results)
+        if not isinstance(error, NotEmptyError):
+            return error is None
+        client.waited_for.add(name)
     results, children = client.ask(deletion(limit, slot, token), methodcaller("get_children_async", limit))
-    tidy(client, name, most, children)
+    if tidy(client, name, most, children):
+        client.waited_for.discard(name)
     return failure(client, results) is None
 
 
-def deletion(limit: str, slot: int, token: str) -> Request:
-    """Return the request to delete what a token holds, and nothing that is another's by now."""
+def deletion(limit: str, slot: int, token: str, *more: Request) -> Request:
+    """Return the request to delete what a token holds, and nothing that is another's by now; and more."""
     return transaction(
         methodcaller("delete", nodes.hold_path(limit, slot, token)),
         methodcaller("delete", nodes.slot_path(limit, slot)),
+        *more,
     )
 
 
-def tidy(client: ZooKeeperClient, name: str, most: int, children: object) -> None:
-    """Take the nodes of a name away when nobody uses them: names come and go, and nobody else would."""
-    if children == []:
-        client.send(
-            transaction(
-                methodcaller("delete", nodes.limit_path(name, most)),
-                methodcaller("delete", nodes.name_path(name)),
-            )
-        )
+def tidy(client: ZooKeeperClient, name: str, most: int, children: object) -> bool:
+    """Take the nodes of a name away when nobody uses them; return whether that is so."""
+    if children != []:
+        return False
+    client.send(transaction(*_name(name, most)))
+    return True
+
+
+def _name(name: str, most: int) -> tuple[Request, Request]:
+    return (
+        methodcaller("delete", nodes.limit_path(name, most)),
+        methodcaller("delete", nodes.name_path(name)),
+    )

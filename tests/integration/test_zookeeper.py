@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -252,6 +252,99 @@ def test_who_does_not_wait_leaves_nothing(
         assert not free(zookeeper_store, name, "u")
     nodes = [path for paths in zookeeper_server.ephemerals().values() for path in paths if name in path]
     assert len(nodes) == 2, nodes
+
+
+# round trips
+
+
+@contextmanager
+def waves() -> Iterator[list[int]]:
+    """Yield a list that gets, for each round trip, how many requests went together."""
+    client = zookeeper_session.current_client()
+    plain, sent = client.ask, list[int]()
+
+    def asks(*requests: Any, **given: Any) -> Any:
+        sent.append(len(requests))
+        return plain(*requests, **given)
+
+    client.ask = asks  # type: ignore[method-assign]
+    yield sent
+    client.ask = plain  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_free_name_takes_one_request_and_another_one_to_give_back(
+    zookeeper_store: LeaseStore, name: str, most: int
+) -> None:
+    zookeeper_store.give_back(take(zookeeper_store, f"{name} before"))
+    with waves() as sent:
+        for number in range(3):
+            holding = take(zookeeper_store, name, f"t{number}", most=most, waits=True)
+            assert zookeeper_store.give_back(holding)
+    assert sent == [1, 1] * 3
+
+
+def test_who_is_woken_takes_it_in_one_request(
+    zookeeper_store: LeaseStore, make_member: Callable[..., Member], name: str
+) -> None:
+    """And whoever gives it back needs one round trip, once it has met somebody who waits."""
+    member = make_member()
+    for number in range(3):
+        assert member("take", name, f"t{number}") is not None
+        waits = ask(name, f"w{number}", waits=True)
+        assert zookeeper_store.take(waits).holding is None
+        member.begin("give_back", f"t{number}")
+        zookeeper_store.wait(waits, 5)
+        member.outcome()
+        with waves() as sent:
+            holding = zookeeper_store.take(waits).holding
+            assert holding is not None
+        assert sent == [1]
+        assert member("take", name, "waits", 1, True) is None
+        with waves() as sent:
+            assert zookeeper_store.give_back(holding)
+        assert sent == ([1, 2] if number == 0 else [2])
+        assert member("take", name, "waits", 1, True) is not None
+        assert member("give_back", "waits")
+    with waves() as sent:
+        for number in range(3):
+            assert zookeeper_store.give_back(take(zookeeper_store, name, f"alone {number}"))
+    assert sent[-4:] == [1, 1, 1, 1], "nobody waits any more"
+
+
+def test_turn_in_the_queue_is_worth_nothing_while_somebody_holds(
+    zookeeper_store: LeaseStore, name: str
+) -> None:
+    holding = take(zookeeper_store, name)
+    waits = ask(name, "w", waits=True)
+    assert zookeeper_store.take(waits).holding is None
+    bell = zookeeper_session.current_client().bell("w")
+    for path in (f"{zookeeper_nodes.limit_path(name, 1)}/wait=w=0000000000", "/gone"):
+        bell.turn = path
+        assert zookeeper_store.take(waits).holding is None
+        assert [holder.token for holder in zookeeper_store.holders(name)] == ["t"]
+    zookeeper_store.give_back(holding)
+    bell.turn = "/gone"
+    assert zookeeper_store.take(waits).holding is not None
+
+
+def test_what_others_hold_is_not_tried_in_vain(
+    zookeeper_store: LeaseStore,
+    make_member: Callable[..., Member],
+    zookeeper_server: ZooKeeperServer,
+    name: str,
+) -> None:
+    """Every server would write it down."""
+
+    def written() -> str:
+        return zookeeper_server.word("srvr").split("Zxid: ")[1].split()[0]
+
+    assert make_member()("take", name, "holder") is not None
+    assert not free(zookeeper_store, name, "t")
+    before = written()
+    for _ in range(5):
+        assert not free(zookeeper_store, name, "t")
+    assert written() == before
 
 
 # requests whose outcome is not known
