@@ -13,6 +13,7 @@ from django.core.cache.backends.redis import RedisCache
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.stores.base import Renewer
+from django_celery_extensions.stores.redis_command import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,7 +63,7 @@ class Script:
     def run(self, client: Any, keys: Sequence[str], args: Sequence[object]) -> Any:
         """Run it; errors are those of the client library."""
         try:
-            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)
+            return command(client, "EVALSHA", self.sha, len(keys), *keys, *args)
         except Exception as exc:
             if not _is_missing(exc):
                 raise
