@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from celery.utils.time import maybe_iso8601
 from kombu import compression, serialization
 
 from django_celery_extensions import events
+from django_celery_extensions.celery_config import configured
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption
 from django_celery_extensions.invocation import Header, Invocation, in_canvas
-from django_celery_extensions.keys import unique_name
+from django_celery_extensions.keys import is_plain, unique_name
 from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
@@ -91,37 +92,39 @@ def prepare(
     )
     # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
     result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
-    call = Prepared(
+    on_conflict = own.get("unique_on_conflict", policy.on_conflict)
+    ask = header = None
+    if policy.guarded or later:
+        _check_serialisable(task, args, kwargs, options)
+    if policy.guarded:
+        claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
+        limits = limits_of(task, own, options)
+        name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
+        expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
+        header = Header(
+            task_id=task_id,
+            invocation_id=invocation_id,
+            name=name,
+            stale=limits.stale,
+            expires=limits.expires if expiry_is_ours else None,
+            canvas=canvas,
+        )
+        ask = Ask(
+            name=name,
+            task_id=task_id,
+            claim=limits.stale if policy.unique else None,
+            window=policy.window,
+            replace=on_conflict == "replace" and not canvas,
+        )
+    return Prepared(
         invocation=invocation,
         given_arguments=given_arguments,
         given=given,
-        on_conflict=own.get("unique_on_conflict", policy.on_conflict),
+        on_conflict=on_conflict,
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
+        ask=ask,
+        header=header,
     )
-    if policy.guarded or later:
-        _check_serialisable(task, args, kwargs, options)
-    if not policy.guarded:
-        return call
-    claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
-    limits = limits_of(task, own, options)
-    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
-    expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
-    header = Header(
-        task_id=task_id,
-        invocation_id=invocation_id,
-        name=name,
-        stale=limits.stale,
-        expires=limits.expires if expiry_is_ours else None,
-        canvas=canvas,
-    )
-    ask = Ask(
-        name=name,
-        task_id=task_id,
-        claim=limits.stale if policy.unique else None,
-        window=policy.window,
-        replace=call.on_conflict == "replace" and not canvas,
-    )
-    return replace(call, ask=ask, header=header)
 
 
 def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
@@ -177,8 +180,11 @@ def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
         queue = options["queue"] = queue.queue_name
     if queue is None:
         queue = task.queue
+    if not isinstance(queue, str):
+        return
     app = task.app
-    if isinstance(queue, str) and not app.conf.task_create_missing_queues and queue not in app.amqp.queues:
+    (creates,) = configured(app, "task_create_missing_queues")
+    if not creates and queue not in app.amqp.queues:
         msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
         raise QueueNotFound(msg)
 
@@ -188,7 +194,10 @@ def _check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mappi
     if getattr(task, "_dump_pydantic_arguments", None) is not None:
         return
     serializer = options.get("serializer")
-    serialization.dumps((args, kwargs), task.serializer if serializer is None else serializer)
+    if serializer is None:
+        serializer = task.serializer
+    if not (serializer == "json" and is_plain(args) and is_plain(kwargs.values()) and is_plain(kwargs)):
+        serialization.dumps((args, kwargs), serializer)
 
 
 def _tell_timeout(

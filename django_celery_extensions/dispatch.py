@@ -238,7 +238,10 @@ def _requeue(holding: Holding, lasts: float) -> None:
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
-    return delay_until(options.get("countdown"), options.get("eta"), task.app.now())
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown is None and eta is None:
+        return 0.0  # nobody has to look at a clock
+    return delay_until(countdown, eta, task.app.now())
 
 
 def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
