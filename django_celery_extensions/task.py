@@ -14,7 +14,8 @@ from celery.app.trace import task_has_custom
 from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from django_celery_extensions import diversion, events
+from django_celery_extensions import diversion, events, publishing
+from django_celery_extensions.celery_config import configured
 from django_celery_extensions.commits import check_database, many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
 from django_celery_extensions.delivery import deliver
@@ -292,7 +293,8 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     @property
     def eager(self) -> bool:
         """Tell whether calls run where they are made."""
-        return bool(self.app.conf.task_always_eager) and diversion.take is None
+        (always_eager,) = configured(self.app, "task_always_eager")
+        return bool(always_eager) and diversion.take is None
 
     def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
         """Send the message as Celery does, past what this class adds to a call."""
@@ -303,7 +305,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         mandatory = options.get("mandatory", getattr(self, "mandatory", None))
         if mandatory or "connect_timeout" in options:
             return deliver(self.app, super().apply_async, args, kwargs, options, mandatory=bool(mandatory))
-        return super().apply_async(args, kwargs, **options)
+        return publishing.send(self, args, kwargs, options, super().apply_async)
 
     def run_here(self, args: Any, kwargs: Any, **options: Any) -> Any:
         """Run the task as Celery's ``apply`` does, past everything this class adds."""

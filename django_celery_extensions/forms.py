@@ -1,0 +1,237 @@
+"""The form of a message: what Celery gives to kombu for a kind of call, with places to fill in.
+
+A kind of call is a task and the options of the call. Celery itself makes the first message of a kind, and we look on
+(:class:`Watch`). A form is made of what was seen if filling it in for that very call comes to that very message, and
+if the code that makes it is what Celery and kombu wrote.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery.app import amqp, base, routes, task
+from celery.app.defaults import DEFAULTS
+from kombu import connection, messaging
+
+from django_celery_extensions import redis_channel
+from django_celery_extensions.celery_config import configured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_celery_extensions.task import DjangoTask
+
+    Send = Callable[..., Any]
+
+#: Options of a call that may differ between messages of one form.
+_FREE = frozenset({"task_id", "headers"})
+#: Options whose values belong to the kind of a call, and the types of such values.
+_FIXED = frozenset(
+    "queue exchange routing_key priority serializer delivery_mode ignore_result time_limit soft_time_limit retry".split()
+)
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
+#: What kombu may be given along with a message; anything else is more than we know.
+_GIVEN = frozenset(
+    "exchange routing_key serializer compression retry retry_policy delivery_mode declare timeout confirm_timeout "
+    "priority mandatory immediate".split()
+)
+#: What is not called for a message that a form is filled in for.
+_CODE: tuple[tuple[Any, str], ...] = (
+    (task.Task, "apply_async"),
+    (task.Task, "_get_exec_options"),
+    (task.Task, "shadow_name"),
+    (base.Celery, "send_task"),
+    (base.Celery, "producer_or_acquire"),
+    (amqp.AMQP, "as_task_v2"),
+    (amqp.AMQP, "_create_task_sender"),
+    (routes.Router, "route"),
+    (messaging.Producer, "publish"),
+    (messaging.Producer, "_publish"),
+    (messaging.Producer, "_prepare"),
+    (connection.Connection, "ensure"),
+    *redis_channel.CODE,
+)
+#: The names in the modules that this code was written in.
+_WRITTEN_IN = [
+    vars(module) for module in (task, base, amqp, routes, messaging, connection, *redis_channel.MODULES)
+]
+#: Modules of the result backends that need no producer to be told of a call.
+_BACKENDS = ("celery.backends.base", "celery.backends.redis")
+#: How deep the arguments are shown: for Celery 5.7 a setting.
+_LEVELS = "task_repr_maxlevels"
+#: What Celery reads anew for each call.
+_SETTINGS = ["task_always_eager", "task_send_sent_event", "task_default_queue"]
+if _LEVELS in DEFAULTS:
+    _SETTINGS.append(_LEVELS)
+_saferepr: Any = vars(amqp)["saferepr"]
+
+
+def kind_of(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what the form of a message depends on; None for a call whose message has none."""
+    if options.get("task_id") is None or not isinstance(options.get("headers") or {}, dict):
+        return None
+    if not isinstance(args or (), (list, tuple)) or not isinstance(kwargs or {}, Mapping):
+        return None  # Celery refuses it
+    kind: list[Any] = [task.name]
+    for name, value in options.items():
+        if name not in _FREE:
+            if name not in _FIXED or type(value) not in _SIMPLE:
+                return None
+            kind.append((name, type(value), value))  # 1, 1.0 and True are equal
+    return tuple(kind)
+
+
+def state_of(task: DjangoTask, options: Mapping[str, Any], by_celery: Send) -> tuple[bool, tuple[Any, ...]]:
+    """Return whether tasks run where they are called, and all else that Celery's way depends on beyond the call.
+
+    A form holds while that is the same.
+    """
+    app: Any = task.app
+    ignored = options.get("ignore_result", task.ignore_result)
+    eager, *settings = configured(app, *_SETTINGS)
+    return bool(eager), (
+        by_celery,
+        app.send_task,
+        app.amqp.router,
+        app.amqp.create_task_message,
+        app.amqp.send_task_message,
+        os.getpid(),  # a part of the header "origin"
+        task.priority,
+        task.time_limit,
+        task.soft_time_limit,
+        ignored,
+        ignored or type(app.backend),
+        settings,
+        *[getattr(owner, name) for owner, name in _CODE],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A message as Celery gives it to kombu."""
+
+    body: tuple[Any, ...]
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A message of one kind, to be filled in."""
+
+    state: tuple[Any, ...]
+    #: The last part of the body: callbacks, of which there are none.
+    embed: Any
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    #: What else kombu was given.
+    given: dict[str, Any]
+    levels: dict[str, Any]
+
+    @property
+    def ignored(self) -> Any:
+        """What became of the option ``ignore_result``."""
+        return self.headers["ignore_result"]
+
+    def fill(self, task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Message:
+        """Return the message of a call, as ``Celery.send_task`` and ``AMQP.as_task_v2`` make it."""
+        app: Any = task.app
+        task_id = options["task_id"]
+        running = app.current_worker_task
+        headers = {
+            **self.headers,
+            "id": task_id,
+            "root_id": (running and (running.request.root_id or running.request.id)) or task_id,
+            "parent_id": running and running.request.id,
+            "argsrepr": _saferepr(args, app.amqp.argsrepr_maxsize, **self.levels),
+            "kwargsrepr": _saferepr(kwargs, app.amqp.kwargsrepr_maxsize, **self.levels),
+        }
+        headers.update(options.get("headers") or {})
+        properties = {**self.properties, "correlation_id": task_id, "reply_to": app.thread_oid}
+        return Message(body=(args, kwargs, self.embed), headers=headers, properties=properties)
+
+
+class Watch:
+    """A producer that Celery sends one message through, and that remembers what it was given."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self._seen: Message | None = None
+        self._given: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, body: Any, *, headers: Any, **given: Any) -> Any:
+        """Send the message, and remember it."""
+        properties = {str(name): given.pop(name) for name in ("correlation_id", "reply_to") if name in given}
+        self._seen = Message(body=body, headers=dict(headers), properties=properties)
+        self._given = dict(given)
+        return self._producer.publish(body, headers=headers, **given, **properties)
+
+    def form(
+        self, task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any], state: tuple[Any, ...]
+    ) -> Form | None:
+        """Return the form of the message that was sent; None where there may be more to such messages."""
+        app: Any = task.app
+        seen, given, own = self._seen, self._given, options.get("headers") or {}
+        if (
+            seen is None
+            or not _is_celerys(task, state[0])
+            or not _is_simple(seen, given)
+            or not own.keys().isdisjoint(app.amqp.as_task_v2("", task.name).headers)
+            or not (seen.headers["ignore_result"] or type(app.backend).on_task_call.__module__ in _BACKENDS)
+            or not redis_channel.declared(self._producer.channel, given["routing_key"])
+        ):
+            return None
+        _, mode = self._producer._delivery_details("", given["delivery_mode"])  # noqa: SLF001 - as kombu does
+        form = Form(
+            state=state,
+            embed=seen.body[2],
+            headers={name: value for name, value in seen.headers.items() if name not in own},
+            properties=seen.properties,
+            given={**given, "delivery_mode": mode},
+            levels={"maxlevels": app.conf[_LEVELS]} if _LEVELS in DEFAULTS else {},
+        )
+        again = form.fill(task, args, kwargs, options)
+        # In the same order as well: it is the order on the wire.
+        same = again == seen and list(again.headers) == list(seen.headers)
+        return form if same else None
+
+
+def _is_celerys(task: Any, by_celery: Any) -> bool:
+    """Tell whether all that is not called is what Celery and kombu wrote, and makes the same of the same call."""
+    app = task.app
+    router = app.amqp.router
+    used = [by_celery, task._get_exec_options, task.shadow_name, app.send_task, app.producer_or_acquire]  # noqa: SLF001
+    code = [getattr(owner, name) for owner, name in _CODE]
+    return (
+        type(app.amqp) is amqp.AMQP
+        and app.amqp.create_task_message == app.amqp.as_task_v2
+        and all(type(route) is routes.MapRoute for route in router.routes)
+        and not app.conf.task_send_sent_event
+        and getattr(task, "_dump_pydantic_arguments", None) is None
+        and all(getattr(one, "__func__", None) in code for one in (*used, router.route, app.amqp.as_task_v2))
+        and all(
+            getattr(one, "__globals__", None) in _WRITTEN_IN for one in (*code, app.amqp.send_task_message)
+        )
+        and bool(app.pool.limit)
+    )
+
+
+def _is_simple(seen: Message, given: Mapping[str, Any]) -> bool:
+    """Tell whether a message goes to one queue by its name, may run at once, and never gets too old."""
+    queues = given.get("declare") or ()
+    return (
+        given.keys() <= _GIVEN
+        and given["exchange"] == ""
+        and not given["compression"]
+        and seen.headers.get("eta", "")
+        is seen.headers.get("expires", "")
+        is None  # the first protocol has no headers
+        and [queue.name for queue in queues] == [given["routing_key"]]
+        and all(queue.can_cache_declaration for queue in queues)
+    )

@@ -1,0 +1,126 @@
+"""The short way of a message: what Celery works out anew for each call is worked out once for each kind of call.
+
+The contract: :func:`send` puts on the wire exactly what ``celery.Task.apply_async`` would have put there, or lets it do
+that. Nothing of Celery or kombu is patched, and nothing is guessed: the first message of a kind, and the first one
+through each connection, is sent by Celery while we look on; the next ones fill in the form of it
+(:mod:`~django_celery_extensions.forms`). They are sent over the connections of Celery's own pool, and what fails is
+tried again as the retry policy says.
+
+Celery's own way is taken for everything else: receivers of the signals of publishing, routers that are functions,
+``task_send_sent_event``, canvas, countdowns, transports other than Redis, subclasses with ways of their own, code that
+somebody patched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.app import amqp
+from kombu import serialization
+
+from django_celery_extensions import redis_channel
+from django_celery_extensions.forms import Form, Message, Watch, kind_of, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django_celery_extensions.task import DjangoTask
+
+    Send = Callable[..., Any]
+
+#: Attribute of an app's AMQP object that keeps the forms of its messages, and how many there may be.
+FORMS, MOST = "_dce_forms", 1000
+#: Set while Celery 5.7 sends the callbacks of a task, which it retries in a way of its own.
+_callback: Any = getattr(amqp, "_callback_publish_retry", None)
+
+
+def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_celery: Send) -> Any:
+    """Send a message the short way where that comes to the same, else ``by_celery`` (``celery.Task.apply_async``).
+
+    The arguments have been checked against the signature of the task.
+    """
+    app: Any = task.app
+    forms: dict[Any, Form | None] = vars(app.amqp).setdefault(FORMS, {})
+    kind = kind_of(task, args, kwargs, options)
+    form = forms.get(kind)
+    has_none = form is None and (kind in forms or len(forms) >= MOST)
+    if kind is None or has_none or _is_watched():
+        return by_celery(args, kwargs, **options)
+    eager, state = state_of(task, options, by_celery)
+    if eager or (app.current_worker_task and app.conf.task_inherit_parent_priority):
+        return by_celery(args, kwargs, **options)
+    if form is not None and form.state == state:
+        message = form.fill(task, args or (), kwargs or {}, options)
+        if _publish(app, form, message):
+            return _result(task, options["task_id"], ignored=form.ignored)
+    with app.producer_or_acquire() as producer:
+        watch = Watch(producer)
+        result = by_celery(args, kwargs, producer=watch, **options)
+        forms[kind] = watch.form(task, args or (), kwargs or {}, options, state)
+    return result
+
+
+def _is_watched() -> bool:
+    """Tell whether somebody else has a part in what is sent right now."""
+    return bool(
+        signals.before_task_publish.receivers
+        or signals.after_task_publish.receivers
+        or signals.task_sent.receivers
+        or (_callback is not None and _callback.get())
+    )
+
+
+def _publish(app: Any, form: Form, message: Message) -> bool:
+    """Send a message as kombu does; returns False, and has sent nothing, without a connection that is ready for it."""
+    given = form.given
+    queue, properties = given["routing_key"], {**message.properties, "delivery_mode": given["delivery_mode"]}
+    content_type, encoding, body = serialization.dumps(message.body, given["serializer"])
+    try:
+        connection = app.pool.acquire()
+    except app.pool.LimitExceeded:  # Celery knows how long to wait for one
+        return False
+    with connection:
+        channel = redis_channel.channel_of(connection, queue)
+        if channel is None:
+            return False
+        if not form.ignored:
+            with connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
+                app.backend.on_task_call(None, properties["correlation_id"])
+        priority = given.get("priority", 0)
+        ready = channel.prepare_message(body, priority, content_type, encoding, message.headers, properties)
+        try:
+            redis_channel.push(channel, queue, ready)
+        except Exception as exc:  # noqa: BLE001 - kombu decides what it is
+            _publish_again(app, connection, given, message, exc)
+    return True
+
+
+def _publish_again(
+    app: Any, connection: Any, given: dict[str, Any], message: Message, exc: Exception
+) -> None:
+    """Go on as kombu does when sending has failed: connect and try again as the retry policy says, or raise."""
+    producer = app.amqp.Producer(connection, auto_declare=False)
+    failed = [exc]
+
+    def publish() -> None:
+        if failed:
+            raise failed.pop()
+        again = {**given, "retry": False, "declare": list(given["declare"])}
+        producer.publish(message.body, headers=message.headers, **again, **message.properties)
+
+    with connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
+        if not given["retry"]:
+            raise exc
+        connection.transport_options.update(given["retry_policy"])
+        connection.ensure(producer, publish, **given["retry_policy"])()
+
+
+def _result(task: DjangoTask, task_id: str, *, ignored: Any) -> Any:
+    """Return the result, as ``Celery.send_task`` does."""
+    result: Any = task.AsyncResult(task_id)
+    result.ignored = ignored
+    parent: Any = task.app.current_worker_task
+    if parent:
+        parent.add_trail(result)
+    return result
