@@ -124,9 +124,11 @@ def asking(task: DjangoTask, call: Prepared) -> Ask | None:
 
     A message that expires before that needs no claim for longer.
     """
-    if call.ask is None or call.ask.claim is None:
-        return call.ask
-    return replace(call.ask, claim=_lasts(task, call.ask.claim, call.invocation.options))
+    ask = call.ask
+    if ask is None or ask.claim is None:
+        return ask
+    lasts = _lasts(task, ask.claim, call.invocation.options)
+    return ask if lasts == ask.claim else replace(ask, claim=lasts)
 
 
 def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
