@@ -240,14 +240,13 @@ def _requeue(holding: Holding, lasts: float) -> None:
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
-    countdown, eta = options.get("countdown"), options.get("eta")
-    if countdown is None and eta is None:
-        return 0.0  # nobody has to look at a clock
-    return delay_until(countdown, eta, task.app.now())
+    return delay_until(options.get("countdown"), options.get("eta"), task.app.now())
 
 
 def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
     expires = options.get("expires", task.expires)
+    if expires is None and options.get("countdown") is None and options.get("eta") is None:
+        return stale  # nobody has to look at a clock
     return queued_for(stale, _delay(task, options), expires, task.app.now())
 
 

@@ -6,6 +6,7 @@ KEY_PREFIX, KEY_FUNCTION and VERSION. Claims are Redis hashes, windows are strin
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import keys
@@ -15,6 +16,7 @@ from django_celery_extensions.stores.redis_client import (
     RedisStore,
     Script,
     flag,
+    is_one_server,
     ms,
     renewal,
     text,
@@ -24,6 +26,8 @@ from django_celery_extensions.stores.redis_client import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from django.core.cache import BaseCache
+
 _ADMIT, _START, _SETTLE, _REQUEUE, _RENEW = map(Script, ("admit", "start", "settle", "requeue", "renew"))
 
 
@@ -32,15 +36,35 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     atomic = True
 
+    def __init__(self, cache: BaseCache) -> None:
+        super().__init__(cache)
+        self._together = is_one_server(self._client)
+
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        with translated_errors():
-            return _answer(_ADMIT(self._client, *self._admission(ask)))
+        return self.admit_many([ask])[0]
 
     def admit_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """See :meth:`ClaimStore.admit_many`; all in one pipeline."""
+        """See :meth:`ClaimStore.admit_many`: one script where all keys are on one server, else one pipeline."""
         with translated_errors():
-            return [_answer(reply) for reply in _ADMIT.many(self._client, map(self._admission, asks))]
+            if self._together:
+                try:
+                    return self._admit(asks, len(asks))
+                except Exception as exc:
+                    if type(exc).__name__ != "ClusterCrossSlotError" and "CROSSSLOT" not in str(exc):
+                        raise
+                    self._together = False  # a cluster that looks like one server
+            return self._admit(asks, 1)
+
+    def _admit(self, asks: Sequence[Ask], together: int) -> list[Answer]:
+        calls = []
+        for terms, alike in groupby(asks, _terms):
+            names = [(ask.name, ask.task_id) for ask in alike]
+            for some in (names[at : at + together] for at in range(0, len(names), together)):
+                keys = [key for name, _ in some for key in self._keys(name)]
+                calls.append((keys, (*terms, *[task_id for _, task_id in some])))
+        replies = _ADMIT.many(self._client, calls)
+        return [_answer(reply) for each in replies for reply in each]
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
@@ -89,10 +113,6 @@ class RedisClaimStore(RedisStore, ClaimStore):
         with translated_errors():
             self._client.delete(*self._keys(name))
 
-    def _admission(self, ask: Ask) -> tuple[Sequence[str], Sequence[object]]:
-        args = (ask.task_id, ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof)
-        return self._keys(ask.name), args
-
     def _keys(self, name: str) -> tuple[str, str, str]:
         return self.key(keys.claim_key(name)), self._window_key(name), self.key(keys.replaced_key(name))
 
@@ -105,6 +125,10 @@ def _renewal_of_claim(
     holding: Holding, make_key: Callable[[str], str], lasts: float
 ) -> tuple[Script, Sequence[str], Sequence[object]]:
     return _RENEW, [make_key(keys.claim_key(holding.name))], [holding.task_id, holding.token, ms(lasts)]
+
+
+def _terms(ask: Ask) -> tuple[object, ...]:
+    return ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof
 
 
 def _answer(reply: Sequence[Any]) -> Answer:

@@ -44,6 +44,11 @@ def client_of(cache: Any) -> Any:
         raise TaskConfigurationError(msg) from exc
 
 
+def is_one_server(client: Any) -> bool:
+    """Tell whether all keys are on one server: a script may take as many of them as it likes."""
+    return not hasattr(client, "keyslot")  # redis-py's and valkey-py's client of a cluster
+
+
 class Script:
     """A Lua script beside this module, sent by its hash and in full only to a server that lacks it."""
 
@@ -71,8 +76,11 @@ class Script:
 
     def many(self, client: Any, calls: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[Any]:
         """Run the script for each ``(keys, args)``, in order and in one pipeline; return the answers."""
+        calls = list(calls)
+        if len(calls) == 1:
+            return [self(client, *calls[0])]
         # In full once: the server has it for all that follow. Not so in a cluster, where each key has its server.
-        replies = self._pipelined(client, calls := list(calls), in_full=1)
+        replies = self._pipelined(client, calls, in_full=1)
         again = [number for number, reply in enumerate(replies) if _is_missing(reply)]
         if again:
             found = self._pipelined(client, [calls[number] for number in again], in_full=len(again))

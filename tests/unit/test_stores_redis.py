@@ -9,7 +9,9 @@ import pytest
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding, Verdict
 from django_celery_extensions.stores.redis_client import Script
-from tests.unit.stores import REDIS, Backend, opened, redis_options, use_cache
+from tests.conftest import unless_missing
+from tests.servers_redis import RedisClusterServers
+from tests.unit.stores import DJANGO_REDIS, REDIS, Backend, opened, redis_options, use_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +75,7 @@ def test_script_that_went_missing_among_many_is_sent_again(
 ) -> None:
     """As in a cluster, where the first of them has told one server of the script, and not the others."""
     store: Any = on_redis.store
+    store._together = False
     pipelined = Script._pipelined
 
     def forgetful(self: Script, client: Any, calls: Any, in_full: int) -> Any:
@@ -93,9 +96,27 @@ def test_many_are_one_round_trip(on_redis: Backend) -> None:
     store.admit_many([ask("A", name=f"n{number}") for number in range(200)])
     store.settle_many([Holding(name=f"n{number}", task_id="A", token="") for number in range(200)])
     after = server.commands()
-    assert after["evalsha"] - before.get("evalsha", 0) == 398
-    assert after["eval"] - before.get("eval", 0) == 2
+    assert after["evalsha"] - before.get("evalsha", 0) == 1 + 199
     assert after.get("multi", 0) == before.get("multi", 0)
+
+
+@pytest.mark.parametrize("looks_like_one_server", [True, False])
+def test_many_in_a_cluster(settings: SettingsWrapper, looks_like_one_server: bool) -> None:
+    """Naive: one script with the keys of all, which a cluster refuses unless they are in one slot."""
+    with unless_missing(lambda: RedisClusterServers(nodes=1)) as cluster:
+        options = (
+            {} if looks_like_one_server else {"CONNECTION_FACTORY": "tests.project.cluster.ClusterFactory"}
+        )
+        use_cache(settings, {"BACKEND": DJANGO_REDIS, "LOCATION": cluster.url, "OPTIONS": options})
+        store = claim_store(eager=True)
+        store.admit(ask("X", name="taken"))
+        names = ["a", "b", "taken", "a", "c", "d"]
+        for _ in range(2):
+            answers = store.admit_many([ask(f"T{at}", name=name) for at, name in enumerate(names)])
+            assert [answer.task_id for answer in answers] == ["", "", "X", "T0", "", ""]
+            assert [answer.verdict for answer in answers] == [FREE, FREE, HELD, HELD, FREE, FREE]
+        holdings = [Holding(name=name, task_id=f"T{at}", token="") for at, name in enumerate(names)]
+        assert store.settle_many(holdings) == [True, True, False, False, True, True]
 
 
 @pytest.mark.parametrize("step", STEPS)
