@@ -21,7 +21,8 @@ from weakref import WeakKeyDictionary
 from kombu import exceptions
 from kombu.utils.functional import retry_over_time
 
-from django_celery_extensions import diversion
+from django_celery_extensions import diversion, redis_channel
+from django_celery_extensions.publishing import Collecting
 from django_celery_extensions.stores.redis_client import Script
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class _Marked(_Deferred):
     """A batch that is carried out once."""
 
     def __init__(self, producer: Any, session: _Session) -> None:
-        super().__init__(producer)
+        super().__init__(Collecting(producer, session.push))
         self._session = session
 
     @property
@@ -174,6 +175,10 @@ class _Session:
     def publish(self, message: Any, **options: Any) -> Any:
         """Take one message."""
         return self.channel.basic_publish(message, _publish_batch=self, **options)
+
+    def push(self, queue: str, message: Any) -> None:
+        """Take one message to a queue."""
+        self.add("lpush", *redis_channel.pushed(self.channel, queue, message))
 
     def add(self, name: str, key: str, *arguments: Any) -> None:
         """Take one command."""

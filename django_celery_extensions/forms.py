@@ -132,6 +132,12 @@ class Form:
     levels: dict[str, Any]
 
     @property
+    def queue(self) -> str:
+        """Name of the queue."""
+        queue: str = self.given["routing_key"]
+        return queue
+
+    @property
     def ignored(self) -> Any:
         """What became of the option ``ignore_result``."""
         return self.headers["ignore_result"]

@@ -40,25 +40,82 @@ def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_c
 
     The arguments have been checked against the signature of the task.
     """
+    if isinstance(options.get("producer"), Collecting):
+        producer: Collecting = options.pop("producer")
+        return producer.send(task, args, kwargs, options, by_celery)
     app: Any = task.app
-    forms: dict[Any, Form | None] = vars(app.amqp).setdefault(FORMS, {})
     kind = kind_of(task, args, kwargs, options)
-    form = forms.get(kind)
-    has_none = form is None and (kind in forms or len(forms) >= MOST)
-    if kind is None or has_none or _is_watched():
+    form, state = _form_of(task, kind, options, by_celery)
+    if form is not None and _publish(app, form, form.fill(task, args or (), kwargs or {}, options)):
+        return _result(task, options["task_id"], ignored=form.ignored)
+    if state is None:
         return by_celery(args, kwargs, **options)
-    eager, state = state_of(task, options, by_celery)
-    if eager or (app.current_worker_task and app.conf.task_inherit_parent_priority):
-        return by_celery(args, kwargs, **options)
-    if form is not None and form.state == state:
-        message = form.fill(task, args or (), kwargs or {}, options)
-        if _publish(app, form, message):
-            return _result(task, options["task_id"], ignored=form.ignored)
     with app.producer_or_acquire() as producer:
         watch = Watch(producer)
         result = by_celery(args, kwargs, producer=watch, **options)
-        forms[kind] = watch.form(task, args or (), kwargs or {}, options, state)
+        _forms(app)[kind] = watch.form(task, args or (), kwargs or {}, options, state)
     return result
+
+
+class Collecting:
+    """A producer of kombu's whose messages wait for their batch, one ``Producer.batch()``.
+
+    ``push(queue, message)`` takes those that go the short way. Nobody but us does anything while a batch is made, so
+    what a form depends on is looked at once in it.
+    """
+
+    def __init__(self, producer: Any, push: Callable[[str, Any], None]) -> None:
+        self._producer = producer
+        self._push = push
+        self._known: dict[Any, Form | None] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def send(self, task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_celery: Send) -> Any:
+        """Send a message as :func:`send` does."""
+        kind = kind_of(task, args, kwargs, options)
+        if kind not in self._known:
+            form, state = _form_of(task, kind, options, by_celery)
+            if form is not None and not redis_channel.is_declared(self._producer.channel, form.queue):
+                form = None
+            if form is None and state is not None:
+                watch = Watch(self)
+                result = by_celery(args, kwargs, producer=watch, **options)
+                _forms(task.app)[kind] = watch.form(task, args or (), kwargs or {}, options, state)
+                return result
+            self._known[kind] = form
+        form = self._known[kind]
+        if form is None:
+            return by_celery(args, kwargs, producer=self, **options)
+        message = form.fill(task, args or (), kwargs or {}, options)
+        encoded = serialization.dumps(message.body, form.given["serializer"])
+        if not form.ignored:
+            with self._producer.connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
+                task.app.backend.on_task_call(None, options["task_id"])
+        self._push(form.queue, _ready(self._producer.channel, form, message, encoded))
+        return _result(task, options["task_id"], ignored=form.ignored)
+
+
+def _forms(app: Any) -> dict[Any, Form | None]:
+    forms: dict[Any, Form | None] = vars(app.amqp).setdefault(FORMS, {})
+    return forms
+
+
+def _form_of(
+    task: DjangoTask, kind: Any, options: dict[str, Any], by_celery: Send
+) -> tuple[Form | None, tuple[Any, ...] | None]:
+    """Return the form of messages of this kind, and what it depends on; None and None: they are Celery's to send."""
+    app: Any = task.app
+    forms = _forms(app)
+    form = forms.get(kind)
+    has_none = form is None and (kind in forms or len(forms) >= MOST)
+    if kind is None or has_none or _is_watched():
+        return None, None
+    eager, state = state_of(task, options, by_celery)
+    if eager or (app.current_worker_task and app.conf.task_inherit_parent_priority):
+        return None, None
+    return (form if form is not None and form.state == state else None), state
 
 
 def _is_watched() -> bool:
@@ -73,27 +130,33 @@ def _is_watched() -> bool:
 
 def _publish(app: Any, form: Form, message: Message) -> bool:
     """Send a message as kombu does; returns False, and has sent nothing, without a connection that is ready for it."""
-    given = form.given
-    queue, properties = given["routing_key"], {**message.properties, "delivery_mode": given["delivery_mode"]}
-    content_type, encoding, body = serialization.dumps(message.body, given["serializer"])
+    encoded = serialization.dumps(message.body, form.given["serializer"])
     try:
         connection = app.pool.acquire()
     except app.pool.LimitExceeded:  # Celery knows how long to wait for one
         return False
     with connection:
-        channel = redis_channel.channel_of(connection, queue)
+        channel = redis_channel.channel_of(connection, form.queue)
         if channel is None:
             return False
+        ready = _ready(channel, form, message, encoded)
         if not form.ignored:
             with connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
-                app.backend.on_task_call(None, properties["correlation_id"])
-        priority = given.get("priority", 0)
-        ready = channel.prepare_message(body, priority, content_type, encoding, message.headers, properties)
+                app.backend.on_task_call(None, message.properties["correlation_id"])
         try:
-            redis_channel.push(channel, queue, ready)
+            redis_channel.push(channel, form.queue, ready)
         except Exception as exc:  # noqa: BLE001 - kombu decides what it is
-            _publish_again(app, connection, given, message, exc)
+            _publish_again(app, connection, form.given, message, exc)
     return True
+
+
+def _ready(channel: Any, form: Form, message: Message, encoded: tuple[str, str, Any]) -> Any:
+    """Return a message as kombu's ``Producer`` gives it to a channel."""
+    given = form.given
+    content_type, encoding, body = encoded
+    properties = {**message.properties, "delivery_mode": given["delivery_mode"]}
+    priority = given.get("priority", 0)
+    return channel.prepare_message(body, priority, content_type, encoding, message.headers, properties)
 
 
 def _publish_again(

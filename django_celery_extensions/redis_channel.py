@@ -46,17 +46,26 @@ def channel_of(connection: Any, queue: str) -> Any:
     if not connection.connected:
         return None
     channel = connection.default_channel
+    return channel if is_declared(channel, queue) else None
+
+
+def is_declared(channel: Any, queue: str) -> bool:
+    """Tell whether a queue was declared through a channel, and does not expire."""
     found = vars(channel).get(_DECLARED)
-    if found is None or queue not in found or queue in (getattr(channel, "_expires", None) or ()):
-        return None
-    return channel
+    return found is not None and queue in found and queue not in (getattr(channel, "_expires", None) or ())
 
 
 def push(channel: Any, queue: str, message: Mapping[str, Any]) -> None:
     """Do what ``channel.basic_publish(message, "", queue)`` does for a queue that does not expire."""
+    key, text = pushed(channel, queue, message)
+    command(_client(channel), "LPUSH", key, text)
+
+
+def pushed(channel: Any, queue: str, message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the key of such a queue, and what is pushed to it."""
     channel._inplace_augment_message(message, "", queue)  # noqa: SLF001 - as its own basic_publish does
     priority = channel._get_message_priority(message, reverse=False)  # noqa: SLF001
-    command(_client(channel), "LPUSH", channel._q_for_pri(queue, priority), dumps(message))  # noqa: SLF001
+    return channel._q_for_pri(queue, priority), dumps(message)  # noqa: SLF001
 
 
 def _client(channel: Any) -> Any:

@@ -453,9 +453,10 @@ def test_other_transports_take_them_one_by_one(
 
     folder = str(tmp_path)
     settings.CELERY_BROKER_URL = transport
-    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_in": folder, "data_folder_out": folder}
+    folders = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": f"{folder}/control"}
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = folders
     forget_connections(app)
-    results = tasks.silent.delay_many([("a",), ("b",), ("a",)])
+    results = tasks.silent.apply_async_many([("a",), ("b",), ("a",)], queue="of-this-test")
     assert outcomes(results) == [TRIGGERED, TRIGGERED, UNIQUE]
-    with app.connection_for_read() as connection, connection.SimpleQueue("celery") as waiting:
+    with app.connection_for_read() as connection, connection.SimpleQueue("of-this-test") as waiting:
         assert [waiting.get(timeout=5).headers["id"] for _ in range(2)] == [each.id for each in results[:2]]
