@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django_celery_extensions.task import DjangoTask
+    from django_celery_extensions.timing import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,110 @@ class Prepared:
         return self.invocation.id, self.invocation.args, self.invocation.kwargs
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the options of a call come to, whatever its arguments are: resolved and checked."""
+
+    task: DjangoTask
+    #: Options as the caller gave them, and those for Celery.
+    given: dict[str, Any]
+    options: dict[str, Any]
+    eager: bool
+    later: bool
+    #: Others depend on the message.
+    canvas: bool
+    on_conflict: str
+    on_store_error: str
+    #: Of a task that is unique or has an ignore window.
+    limits: Limits | None
+    prefix: str
+
+    def call(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Prepared:
+        """Return a call with these arguments; raises what is wrong with them."""
+        task, policy, given, options = self.task, self.task.policy, dict(self.given), dict(self.options)
+        given_arguments = (args, kwargs)
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else kwargs
+        _check_arguments(task, args, kwargs)
+        task_id = options.get("task_id")
+        if task_id is None:
+            task_id = options["task_id"] = uuid()
+        invocation_id = uuid()
+        make_result = EagerInvocationResult if self.eager else InvocationResult
+        result = make_result.waiting(
+            task_id, invocation_id, backend=task.backend, task_name=task.name, app=task.app
+        )
+        invocation = Invocation(
+            id=invocation_id,
+            task_id=task_id,
+            args=args,
+            kwargs=kwargs,
+            options=options,
+            result=result,
+            eager=self.eager,
+        )
+        # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
+        result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
+        ask = header = None
+        if policy.guarded or self.later:
+            _check_serialisable(task, args, kwargs, options)
+        if self.limits is not None:
+            name = unique_name(task, self.prefix, args, kwargs)
+            expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
+            header = Header(
+                task_id=task_id,
+                invocation_id=invocation_id,
+                name=name,
+                stale=self.limits.stale,
+                expires=self.limits.expires if expiry_is_ours else None,
+                canvas=self.canvas,
+            )
+            ask = Ask(
+                name=name,
+                task_id=task_id,
+                claim=self.limits.stale if policy.unique else None,
+                window=policy.window,
+                replace=self.on_conflict == "replace" and not self.canvas,
+            )
+        return Prepared(
+            invocation=invocation,
+            given_arguments=given_arguments,
+            given=given,
+            on_conflict=self.on_conflict,
+            on_store_error=self.on_store_error,
+            ask=ask,
+            header=header,
+        )
+
+
+def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool) -> Plan:
+    """Resolve the options of a call, or of many, and check all that can be.
+
+    ``later``: the call is sent at the commit, when an error would come too late for its caller.
+    """
+    given, policy = dict(options), task.policy
+    _resolve_queue(task, options)
+    own = take_call_options(task.name, options)
+    _check_times(task, options)
+    _check_compression(task, options)
+    limits = None
+    if policy.guarded:
+        claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
+        limits = limits_of(task, own, options)
+    return Plan(
+        task=task,
+        given=given,
+        options=options,
+        eager=eager,
+        later=later,
+        canvas=in_canvas(options),
+        on_conflict=own.get("unique_on_conflict", policy.on_conflict),
+        on_store_error=own.get("unique_on_store_error", policy.on_store_error),
+        limits=limits,
+        prefix=settings.UNIQUE_TASK_KEY_PREFIX if policy.guarded else "",
+    )
+
+
 def prepare(
     task: DjangoTask,
     args: Sequence[Any] | None,
@@ -59,72 +164,8 @@ def prepare(
     eager: bool,
     later: bool,
 ) -> Prepared:
-    """Resolve the options of a call and check all that can be; claim nothing, send nothing.
-
-    ``later``: the call is sent at the commit, when an error would come too late for its caller.
-    """
-    given, given_arguments = dict(options), (args, kwargs)
-    args = () if args is None else args
-    kwargs = {} if kwargs is None else kwargs
-    policy = task.policy
-    _resolve_queue(task, options)
-    own = take_call_options(task.name, options)
-    _check_arguments(task, args, kwargs)
-    _check_times(task, options)
-    _check_compression(task, options)
-    canvas = in_canvas(options)
-    task_id = options.get("task_id")
-    if task_id is None:
-        task_id = options["task_id"] = uuid()
-    invocation_id = uuid()
-    make_result = EagerInvocationResult if eager else InvocationResult
-    result = make_result.waiting(
-        task_id, invocation_id, backend=task.backend, task_name=task.name, app=task.app
-    )
-    invocation = Invocation(
-        id=invocation_id,
-        task_id=task_id,
-        args=args,
-        kwargs=kwargs,
-        options=options,
-        result=result,
-        eager=eager,
-    )
-    # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
-    result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
-    on_conflict = own.get("unique_on_conflict", policy.on_conflict)
-    ask = header = None
-    if policy.guarded or later:
-        _check_serialisable(task, args, kwargs, options)
-    if policy.guarded:
-        claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
-        limits = limits_of(task, own, options)
-        name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
-        expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
-        header = Header(
-            task_id=task_id,
-            invocation_id=invocation_id,
-            name=name,
-            stale=limits.stale,
-            expires=limits.expires if expiry_is_ours else None,
-            canvas=canvas,
-        )
-        ask = Ask(
-            name=name,
-            task_id=task_id,
-            claim=limits.stale if policy.unique else None,
-            window=policy.window,
-            replace=on_conflict == "replace" and not canvas,
-        )
-    return Prepared(
-        invocation=invocation,
-        given_arguments=given_arguments,
-        given=given,
-        on_conflict=on_conflict,
-        on_store_error=own.get("unique_on_store_error", policy.on_store_error),
-        ask=ask,
-        header=header,
-    )
+    """Resolve the options of a call and check all that can be; claim nothing, send nothing."""
+    return plan(task, options, eager=eager, later=later).call(args, kwargs)
 
 
 def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:

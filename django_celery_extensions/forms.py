@@ -152,12 +152,33 @@ class Form:
             "id": task_id,
             "root_id": (running and (running.request.root_id or running.request.id)) or task_id,
             "parent_id": running and running.request.id,
-            "argsrepr": _saferepr(args, app.amqp.argsrepr_maxsize, **self.levels),
-            "kwargsrepr": _saferepr(kwargs, app.amqp.kwargsrepr_maxsize, **self.levels),
+            "argsrepr": shown(args, app.amqp.argsrepr_maxsize, self.levels),
+            "kwargsrepr": shown(kwargs, app.amqp.kwargsrepr_maxsize, self.levels),
         }
         headers.update(options.get("headers") or {})
         properties = {**self.properties, "correlation_id": task_id, "reply_to": app.thread_oid}
         return Message(body=(args, kwargs, self.embed), headers=headers, properties=properties)
+
+
+def shown(arguments: Any, maxlen: int, levels: Mapping[str, Any]) -> str:
+    """Return what Celery's ``saferepr`` shows of arguments; a short ``repr`` of what is plain is the same."""
+    if type(arguments) in (tuple, list):
+        plain = all(map(_is_plain, arguments))
+    else:
+        plain = type(arguments) is dict and all(map(_is_plain, (*arguments, *arguments.values())))
+    if plain:
+        text = repr(arguments)
+        if len(text) < maxlen:
+            return text
+    as_celery: str = _saferepr(arguments, maxlen, **levels)
+    return as_celery
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _SIMPLE and (
+        kind is not str or (value.isprintable() and "'" not in value and "\\" not in value)
+    )
 
 
 class Watch:

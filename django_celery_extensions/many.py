@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events
-from django_celery_extensions.calls import prepare
+from django_celery_extensions.calls import plan
 from django_celery_extensions.chunks import Item, send_each
 from django_celery_extensions.exceptions import InvalidOption, ManyNotSent
 from django_celery_extensions.invocation import Outcome
@@ -57,10 +57,10 @@ def dispatch_many(
 def _prepared(
     task: DjangoTask, calls: Iterable[Call], options: dict[str, Any], *, eager: bool
 ) -> Iterator[Prepared]:
-    number = 0
+    planned, number = plan(task, dict(options), eager=eager, later=True), 0
     try:
         for number, arguments in enumerate(map(_arguments, calls)):  # noqa: B007 - told where it failed
-            yield prepare(task, *arguments, dict(options), eager=eager, later=True)
+            yield planned.call(*arguments)
     except Exception as exc:
         if hasattr(exc, "add_note"):  # from Python 3.11 on
             exc.add_note(f"in call {number} of many")

@@ -57,11 +57,11 @@ class RedisClaimStore(RedisStore, ClaimStore):
             return self._admit(asks, 1)
 
     def _admit(self, asks: Sequence[Ask], together: int) -> list[Answer]:
-        calls = []
+        calls, prefix = [], settings.IGNORE_TASK_KEY_PREFIX
         for terms, alike in groupby(asks, _terms):
             names = [(ask.name, ask.task_id) for ask in alike]
             for some in (names[at : at + together] for at in range(0, len(names), together)):
-                keys = [key for name, _ in some for key in self._keys(name)]
+                keys = [key for name, _ in some for key in self._keys(name, prefix)]
                 calls.append((keys, (*terms, *[task_id for _, task_id in some])))
         replies = _ADMIT.many(self._client, calls)
         return [_answer(reply) for each in replies for reply in each]
@@ -113,11 +113,15 @@ class RedisClaimStore(RedisStore, ClaimStore):
         with translated_errors():
             self._client.delete(*self._keys(name))
 
-    def _keys(self, name: str) -> tuple[str, str, str]:
-        return self.key(keys.claim_key(name)), self._window_key(name), self.key(keys.replaced_key(name))
+    def _keys(self, name: str, prefix: str | None = None) -> tuple[str, str, str]:
+        return (
+            self.key(keys.claim_key(name)),
+            self._window_key(name, prefix),
+            self.key(keys.replaced_key(name)),
+        )
 
-    def _window_key(self, name: str) -> str:
-        return self.key(keys.window_key(settings.IGNORE_TASK_KEY_PREFIX, name))
+    def _window_key(self, name: str, prefix: str | None = None) -> str:
+        return self.key(keys.window_key(settings.IGNORE_TASK_KEY_PREFIX if prefix is None else prefix, name))
 
 
 @renewal.register(Holding)

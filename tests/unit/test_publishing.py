@@ -16,12 +16,14 @@ import pytest
 from celery import signals
 from celery._state import _task_stack
 from celery.app.amqp import AMQP
+from celery.utils.saferepr import saferepr
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kombu.exceptions import EncodeError, OperationalError
 
 from django_celery_extensions import publishing
+from django_celery_extensions.forms import shown
 from tests.servers import RedisServer
 from tests.waiting import wait_until
 
@@ -590,3 +592,30 @@ def test_broken_connection_gives_the_message_once(wire: Wire, own_broker: RedisS
         client.client_kill_filter(_type="normal", skipme=True)
         learned(task)
         assert wait_until(lambda: client.llen("celery"), what="sent") == 1
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.lists(st.text(), max_size=2),
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    arguments=st.one_of(
+        st.lists(VALUES, max_size=4),
+        st.lists(VALUES, max_size=4).map(tuple),
+        st.dictionaries(st.text(max_size=5), VALUES, max_size=3),
+    ),
+    maxlen=st.integers(1, 60),
+    levels=st.sampled_from(({}, {"maxlevels": 1}, {"maxlevels": 0})),
+)
+def test_arguments_are_shown_as_celery_shows_them(
+    arguments: Any, maxlen: int, levels: dict[str, int]
+) -> None:
+    """Naive: their repr(), which quotes and escapes texts in a way of its own."""
+    assert shown(arguments, maxlen, levels) == saferepr(arguments, maxlen, **levels)
