@@ -234,13 +234,13 @@ def main() -> int:
         calls = Calls(server.url.rpartition("/")[0], given.cache, results=given.results)
         calls.begin()
         if given.profile:
-            print(profile_of(getattr(calls, given.profile), 2000, 25))  # noqa: T201
+            print(profile_of(getattr(calls, given.profile), 2000, 25))
         elif given.count:
             for way in given.ways:
-                print(way, profiled(getattr(calls, way), 500).total_calls // 500)  # type: ignore[attr-defined] # noqa: T201
+                print(way, profiled(getattr(calls, way), 500).total_calls // 500)  # type: ignore[attr-defined]
         else:
             ways = ["plain", *(way for way in given.ways if way != "plain")]
-            print("\n".join(table(ways, measure(calls, ways, given.rounds, given.block))))  # noqa: T201
+            print("\n".join(table(ways, measure(calls, ways, given.rounds, given.block))))
     return 0
 
 
