@@ -149,16 +149,18 @@ def many(peers: Sequence[Peer], found: Found) -> list[str]:
         if peer not in found.about.get("peers", []):
             continue
         cells = [found.at(f"{measure} {network}", peer) for network in ("loopback", "delayed")]
+        busy = found.at(f"{measure} loopback cpu", peer)
         asked = found.facts.get(measure, {}).get(peer)
         waits = f"{asked['waits']:g}" if asked else ""
-        rows.append(
-            [words.format(names[peer]), *(word for cell in cells for word in _times_faster(cell)), waits]
-        )
+        figures = [word for cell in (*cells, busy) for word in _times_faster(cell)]
+        rows.append([words.format(names[peer]), *figures, waits])
     columns = [
         "µs for each message",
         "loopback",
         "times the loop",
         "with 1 ms of network",
+        "times the loop",
+        "CPU of the caller",
         "times the loop",
         "waits for Redis, each",
     ]
@@ -182,9 +184,10 @@ def worker(peers: Sequence[Peer], found: Found) -> list[str]:
             if cell is None:
                 continue
             if isinstance(cell, Gap):
-                rows.append([names[peer.name], kind, in_words(cell, MICRO), "", "", "", ""])
+                rows.append([names[peer.name], kind, in_words(cell, MICRO), "", "", "", "", "", ""])
                 continue
             asked = found.facts.get(measure, {}).get(peer.name, {})
+            busy = found.cell(f"{measure} cpu", peer.name)
             rows.append(
                 [
                     names[peer.name],
@@ -192,11 +195,23 @@ def worker(peers: Sequence[Peer], found: Found) -> list[str]:
                     number(1e9 / cell.median),
                     number(cell.median / MICRO),
                     ratio(cell),
+                    "" if busy is None else number(busy.median / MICRO),
+                    "" if busy is None else ratio(busy),
                     f"{asked['waits']:g}" if asked else "",
                     _each(asked.get("sent", {})),
                 ]
             )
-    columns = ["", "tasks", "a second", "µs each", "x plain", "waits for Redis, each", "commands, each"]
+    columns = [
+        "",
+        "tasks",
+        "a second",
+        "µs each",
+        "x plain",
+        "CPU of the worker, µs each",
+        "x plain",
+        "waits for Redis, each",
+        "commands, each",
+    ]
     return lines_of(columns, rows + missing(found, names, len(columns)), left=2)
 
 
@@ -221,11 +236,12 @@ def locks(peers: Sequence[Peer], found: Found) -> list[str]:
         "p99 ms",
         "x ours on Redis",
     ]
-    scripts = found.cell("locks.scripts", "ours")
+    scripts, label = found.at("locks.scripts", "ours"), "two EVALSHA of our scripts, nothing around"
     rows = []
-    if scripts is not None:
-        label = "two EVALSHA of our scripts, nothing around"
+    if isinstance(scripts, Cell):
         rows.append([label, "", *_pair(scripts), ratio(scripts), "1.00 x", "", "", ""])
+    elif scripts is not None:
+        rows.append([label, "", in_words(scripts, MICRO), *[""] * 6])
     for peer in present(peers, found):
         pair, handoff = found.at("locks.pair", peer.name), found.at("locks.handoff", peer.name)
         to_scripts = found.cell("locks.pair to scripts", peer.name)

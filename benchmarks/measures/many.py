@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figures import Rounds
 from benchmarks.measures.counting import BATCHED, counts_of_calls
-from benchmarks.measures.turns import Turns, turns_of
+from benchmarks.measures.turns import Turns, cpu, turns_of
 from benchmarks.results import Found
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def run(stage: Stage, scale: Scale) -> Found:
         for peer in peers:
             for measure in (*LOOPS, *BATCHES):
                 cell = rounds.cell(measure, peer.name, ("many.loop", peer.base))
-                if cell is not None:
-                    found.cells.setdefault(f"{measure} {network}", {})[peer.name] = cell
+                busy = rounds.cell(cpu(measure), peer.name, (cpu("many.loop"), peer.base))
+                for name, each in ((f"{measure} {network}", cell), (cpu(f"{measure} {network}"), busy)):
+                    if each is not None:
+                        found.cells.setdefault(name, {})[peer.name] = each
     measures = (*LOOPS, *BATCHES)
     found.facts = counts_of_calls(stage, peers, measures, dict.fromkeys(BATCHES, BATCHED))
     found.about = {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.agents import AgentError
 from benchmarks.figures import Rounds
 from benchmarks.measures.counting import Often, counted
+from benchmarks.measures.turns import cpu
 from benchmarks.results import Found
 
 if TYPE_CHECKING:
@@ -24,6 +26,16 @@ MEASURES = ("worker.plain", "worker.unique")
 DONE = "bench.done"
 #: Seconds that a worker may take for all.
 PATIENCE = 120
+
+
+def busy(pid: int) -> int:
+    """Return for how many nanoseconds a process and its children have run; 0 where the system does not tell."""
+    nanoseconds = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            nanoseconds += int((thread / "schedstat").read_text().split()[0])
+            nanoseconds += sum(busy(int(child)) for child in (thread / "children").read_text().split())
+    return nanoseconds
 
 
 class Crew:
@@ -61,10 +73,12 @@ class Crew:
         msg = f"its worker did not finish within {PATIENCE} s"
         raise AgentError(msg)
 
-    def fill_and_work_off(self, measure: str, tasks: int) -> int:
-        """Do both."""
+    def fill_and_work_off(self, measure: str, tasks: int) -> tuple[int, int]:
+        """Do both; returns also for how many nanoseconds the worker's processes were busy."""
         self.fill(measure, tasks)
-        return self.work_off()
+        before = busy(self._process.pid)
+        spent = self.work_off()
+        return spent, busy(self._process.pid) - before
 
     def close(self) -> None:
         self._store.close()
@@ -99,6 +113,7 @@ def run(stage: Stage, scale: Scale) -> Found:
     for peer in peers:
         for measure in MEASURES:
             found.take(rounds, measure, peer.name, ("worker.plain", peer.base))
+            found.take(rounds, cpu(measure), peer.name, (cpu("worker.plain"), peer.base))
     found.about = {"tasks": tasks, "rounds": number}
     return found
 
@@ -112,10 +127,12 @@ def _take_turns(
         chance.shuffle(turns)
         for name, measure in list(turns):
             try:
-                spent = crews[name].fill_and_work_off(measure, 20 if at < 0 else tasks)
+                spent, worked = crews[name].fill_and_work_off(measure, 20 if at < 0 else tasks)
             except AgentError as exc:
                 rounds.gap(measure, name, str(exc))
                 turns.remove((name, measure))
             else:
                 if at >= 0:
                     rounds.add(measure, name, at, [spent / tasks])
+                    if worked:
+                        rounds.add(cpu(measure), name, at, [worked / tasks])

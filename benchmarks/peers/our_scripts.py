@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from .base import LASTS, each
 
@@ -25,15 +24,12 @@ def scripts(servers: Servers) -> dict[str, Measure]:
         from django_celery_extensions.stores import redis_leases as ours
 
         client = Redis.from_url(servers.store)
-        keys = ours._keys("lock:raw", str)
         take, end = (client.script_load(script.text) for script in (ours._TAKE, ours._END))
-        took: Any = partial(client.evalsha, take, 4, *keys[:4])
-        ended: Any = partial(client.evalsha, end, 5, *keys)
+        key, token = ":1:dce:{lock:raw}", "0123456789abcdef" * 2
 
         def call(_: Any) -> None:
-            token = uuid4().hex
-            took(token, LASTS * 1000, 1, "host:1", "")
-            ended(token, 10000, "")
+            client.evalsha(take, 1, key, token, LASTS * 1000, "host:1")
+            client.evalsha(end, 1, key, token)
 
         return call
 
