@@ -80,7 +80,7 @@ def conclude(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> No
         result.ignore()
         events.IGNORED.tell(task, *call.told, answer.task_id, call.given, result)
     else:
-        result.joined(answer.task_id)
+        result.joined(answer.task_id, _still_held(task, call, answer.task_id))
         events.UNIQUE.tell(task, *call.told, answer.task_id, call.given, result)
         if call.on_conflict == "raise":
             raise UniqueTaskConflict(task.name, answer.task_id)
@@ -220,6 +220,21 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
             exc,
             extra={"task_id": header.task_id, "key": header.name},
         )
+
+
+def _still_held(task: DjangoTask, call: Prepared, task_id: str) -> Callable[[], bool] | None:
+    """Return what tells whether the task that a call joined is queued or running still."""
+    if call.ask is None or task.policy.until_start:
+        return None  # its claim ends before its body does
+    return partial(_holds, call.ask.name, task_id)
+
+
+def _holds(name: str, task_id: str) -> bool:
+    try:
+        holding = claim_store(eager=True).holding(name)
+    except StoreUnavailable:
+        return True  # nobody knows
+    return holding is not None and holding.task_id == task_id
 
 
 def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:

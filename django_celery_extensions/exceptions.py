@@ -36,6 +36,14 @@ class NotTriggeredCeleryError(CeleryError):
     """The result was asked for before the transaction committed: the task has not been sent yet."""
 
 
+class ResultBackendMissing(TaskConfigurationError, NotImplementedError):
+    """Something needs the result of a task, and results are not kept: there is no result backend, or it is ignored."""
+
+
+class ResultMissing(CeleryError):
+    """The task that a call joined is over, and its result did not reach this caller; nor will it any more."""
+
+
 class UniqueTaskConflict(CeleryError):
     """The same task is queued or running already; ``task_id`` names it (``unique_on_conflict="raise"``)."""
 

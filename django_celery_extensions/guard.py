@@ -17,6 +17,7 @@ from django_celery_extensions.events import STARTED
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.execution import REACHED, WAIT_FIRST, WAIT_LONGEST, Execution, abandon, marks_of
 from django_celery_extensions.invocation import EXECUTION
+from django_celery_extensions.result_backends import readable
 from django_celery_extensions.stores.base import Answer, Verdict
 
 if TYPE_CHECKING:
@@ -87,10 +88,9 @@ def take_over(execution: Execution) -> tuple[bool, Any]:
     if followed is None:
         return False, None
     task = execution.task
-    try:
-        meta = task.backend.get_task_meta(followed)
-    except NotImplementedError:  # no result backend
+    if not readable(task.backend):
         return False, None
+    meta = task.backend.get_task_meta(followed)
     state, result = meta["status"], meta["result"]
     if followed == execution.task_id and state in READY_STATES:
         # This very message, delivered twice: its other delivery has told everybody who waits for it, but may have
@@ -143,7 +143,8 @@ def _follower_is_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     header = execution.header
     try:
         done, value = take_over(execution)
-        if not done and execution.stores_result and header.looks < RESULT_LOOKS:
+        stored = execution.stores_result and readable(execution.task.backend)
+        if not done and stored and header.looks < RESULT_LOOKS:
             execution.header = replace(header, looks=header.looks + 1)
             why, countdown = f"for the result of task {header.follows}", WAIT_FIRST * 2**header.looks
             raise execution.wait(why, follows=header.follows, countdown=countdown)  # noqa: TRY301 - settled below

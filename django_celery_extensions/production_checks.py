@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from celery import current_app
-from celery.backends.base import DisabledBackend
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Info, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
@@ -19,6 +18,7 @@ from django_celery_extensions.commands import CommandTask
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import CeleryError
 from django_celery_extensions.options import limits_of, retry_delays
+from django_celery_extensions.result_backends import is_missing, readable
 from django_celery_extensions.stores.redis_client import client_of, is_client_error, is_redis, text
 from django_celery_extensions.timing import seconds
 
@@ -85,14 +85,23 @@ def check_limits(**_: object) -> list[CheckMessage]:
 
 
 def check_results(**_: object) -> list[CheckMessage]:
-    """I022: duplicates in a canvas that find no result to take over."""
+    """I022: duplicates that find no result: in a canvas, to take over; of other callers, to wait for."""
     found: list[CheckMessage] = []
     for task in django_tasks():
-        stores_none = task.ignore_result or isinstance(task.backend, DisabledBackend)
-        if task.policy.unique and stores_none and not isinstance(task, CommandTask):
+        if not task.policy.unique or isinstance(task, CommandTask):
+            continue
+        if task.ignore_result or is_missing(task.backend):
             msg = f"{task.name} is unique and stores no result: a duplicate of it in a chain, group or chord runs again."
             hint = "Store its results (ignore_result=False and a result backend) if it is used in a canvas."
-            found.append(Info(msg, hint=hint, id="django_celery_extensions.I022"))
+        elif not readable(task.backend):
+            msg = (
+                f"{task.name} is unique, and the result backend rpc:// tells its result to the caller whose message it was: "
+                "another caller who joined gets none, and a duplicate in a chain or group runs again."
+            )
+            hint = "Set CELERY_RESULT_BACKEND to one that keeps results if somebody waits for them."
+        else:
+            continue
+        found.append(Info(msg, hint=hint, id="django_celery_extensions.I022"))
     return found
 
 

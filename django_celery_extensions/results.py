@@ -6,12 +6,15 @@ knows how the invocation ended, and answers by itself while, or where, there is 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, EagerResult
 from vine import promise
 
+from django_celery_extensions import result_backends
 from django_celery_extensions.exceptions import NotTriggeredCeleryError
 from django_celery_extensions.invocation import Outcome
 
@@ -25,6 +28,14 @@ IGNORED = "IGNORED"
 
 _OWN_STATES = {Outcome.WAITING: WAITING, Outcome.IGNORED: IGNORED}
 
+#: Seconds between two looks of a waiter for the state IGNORED, where the result backend tells of no states.
+POLL_SECONDS = 2.0
+#: Seconds between two looks of a waiter at the claim of the task that its call joined.
+LOOK_SECONDS = 5.0
+
+#: Results by reply queue and task id, where the backend is RPC.
+_delivered_to: WeakValueDictionary[tuple[str, str], InvocationResult] = WeakValueDictionary()
+
 
 class InvocationResult(AsyncResult):  # type: ignore[type-arg]
     """What every way of invoking a ``DjangoTask`` returns.
@@ -35,12 +46,15 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
 
     if TYPE_CHECKING:  # one of Celery's states, WAITING or IGNORED
         state: str  # type: ignore[assignment] # the stubs know Celery's only
+        _cache: dict[str, Any] | None
         status: str  # type: ignore[assignment]
 
     invocation_id: str | None = None
     outcome = Outcome.TRIGGERED
     #: The call waits for a commit, or did.
     on_commit = False
+    #: Of a call that joined: tells whether that task has its claim still. None: nobody knows.
+    still_held: Callable[[], bool] | None = None
     #: Called with this result and the error when waiting timed out.
     on_timeout: Callable[[InvocationResult, Exception], None] | None = None
 
@@ -50,10 +64,19 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         result = cls(task_id, **arguments)
         result.invocation_id = invocation_id
         result.outcome = Outcome.WAITING
+        result._share()
         return result
 
     #: Somebody waits for it: the result backend listens.
     _awaited = False
+    #: The result that gets what is delivered for this one too.
+    _first: InvocationResult | None = None
+
+    def _share(self) -> None:
+        """Share what RPC delivers with the other results of this thread and task: it is delivered once."""
+        if result_backends.delivers_once(self.backend):
+            first = _delivered_to.setdefault((self.app.thread_oid, self.id), self)
+            self._first = None if first is self else first
 
     def __del__(self) -> None:
         # Celery takes every result off its backend's list here. One that was never sent and never waited for is on
@@ -78,15 +101,16 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         vars(copied).update(known)
         return copied
 
-    def joined(self, task_id: str) -> None:
+    def joined(self, task_id: str, still_held: Callable[[], bool] | None = None) -> None:
         """Become a result of the active task ``task_id``."""
-        self.outcome = Outcome.UNIQUE
+        self.outcome, self.still_held = Outcome.UNIQUE, still_held
         if task_id == self.id:
             return
         backend: Any = self.backend
         if self._awaited:  # then() was called: the backend listens for the old id
             backend.remove_pending_result(self)
         self.id = task_id
+        self._share()
         if self._awaited:
             backend.add_pending_result(self)
 
@@ -105,8 +129,16 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         state = _OWN_STATES.get(self.outcome)
         if state is not None:
             return {"status": state, "result": None, "traceback": None, "children": [], "task_id": self.id}
+        self._need_backend("its state")
+        if self._first is not None and self._cache is None:
+            self._maybe_set_cache(self._first._get_task_meta())  # noqa: SLF001 - one of us
         meta: dict[str, Any] = super()._get_task_meta()  # type: ignore[misc] # the stubs leave it out
         return meta
+
+    def forget(self) -> None:
+        """See ``celery.result.AsyncResult.forget``; there is nothing to do where no result is kept."""
+        if not result_backends.is_missing(self.backend):
+            super().forget()
 
     def _maybe_set_cache(self, meta: dict[str, Any] | None) -> Any:
         if meta and meta["status"] == IGNORED:
@@ -141,34 +173,67 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
 
     wait = get
 
-    def _wait(self, timeout: float | None, *args: Any, **kwargs: Any) -> Any:
+    def _wait(self, timeout: float | None, *args: Any, joined: _Joined | None = None, **kwargs: Any) -> Any:
+        if not self.ignored:
+            self._need_backend("get()")
+        joined = _Joined(self) if joined is None else joined
+        if self._first is not None:
+            return self._first._wait(timeout, *args, joined=joined, **kwargs)  # noqa: SLF001 - one of us
         self._awaited = True
-        # Celery's waiters know nothing of the state IGNORED, which a worker stores for a message it drops:
-        # show them each state that arrives, and look at the end of each interval where states don't arrive.
-        on_message, on_interval = kwargs.get("on_message"), kwargs.get("on_interval")
+        left = float("inf") if timeout is None else timeout
+        deadline = time.monotonic() + left
+        # Celery's waiters know nothing of the state IGNORED, which a worker stores for a message it drops. Some show
+        # each state that arrives; the others have to be interrupted for a look.
+        polled = not hasattr(self.backend, "result_consumer")
+        if polled:
+            interval = kwargs.get("interval")
+            step = POLL_SECONDS if interval is None else max(POLL_SECONDS, interval)
+        else:
+            kwargs["on_message"] = self._seeing(kwargs.get("on_message"))
+            step = float("inf") if joined.still_held is None else LOOK_SECONDS
+        while True:
+            part = min(step, left)
+            try:
+                return super().get(None if part == float("inf") else part, *args, **kwargs)
+            except CeleryTimeoutError:
+                left = deadline - time.monotonic()
+                if self._cache or left <= 0:  # the task raised it, or the time is over
+                    raise
+            if polled and self.state == IGNORED:
+                return None
+            joined.look()
 
+    def _seeing(self, on_message: Callable[[Any], Any] | None) -> Callable[[dict[str, Any]], None]:
         def see_message(meta: dict[str, Any]) -> None:
             if meta.get("task_id") == self.id and meta["status"] == IGNORED:
                 self._maybe_set_cache(meta)
             if on_message is not None:
                 on_message(meta)
 
-        def see_interval(*_: Any) -> None:
-            if on_interval is not None:
-                on_interval()
-            if not hasattr(self.backend, "result_consumer") and self.state == IGNORED:
-                raise _Ignored
+        return see_message
 
-        try:
-            return super().get(
-                timeout, *args, **{**kwargs, "on_message": see_message, "on_interval": see_interval}
-            )
-        except _Ignored:
-            return None
+    def _need_backend(self, what: str) -> None:
+        result_backends.require(self.backend, self.id, what)
 
 
-class _Ignored(Exception):
-    """Breaks out of Celery's waiting loop; never leaves this module."""
+class _Joined:
+    """Looks whether a caller who joined waits in vain: the task is over, and brought no result here."""
+
+    def __init__(self, result: InvocationResult) -> None:
+        self.result, self.still_held = result, result.still_held
+        self._looked_at, self._gone = time.monotonic(), False
+
+    def look(self) -> None:
+        """Raise :class:`ResultMissing` when two looks in a row found the claim of the task gone, and no result.
+
+        A claim ends before the result is stored, which may take its time.
+        """
+        if self.still_held is None or time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        gone = not self.still_held()
+        if gone and self._gone and not self.result.ready():
+            raise result_backends.missing_result(self.result.backend, self.result.id)
+        self._looked_at, self._gone = time.monotonic(), gone
 
 
 class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type-arg]
@@ -192,6 +257,9 @@ class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type
     def __del__(self) -> None:
         pass  # on no backend's list
 
+    def _need_backend(self, what: str) -> None:
+        pass  # it knows by itself what its run came to
+
     def ran(self, done: Any) -> None:
         """Take over the result of the run."""
         self.outcome = Outcome.TRIGGERED
@@ -200,11 +268,13 @@ class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type
 
     def _get_task_meta(self) -> dict[str, Any]:
         if self.outcome is Outcome.UNIQUE:
-            meta: dict[str, Any] = self.backend.get_task_meta(self.id)
-            return meta
+            return self._of_the_active_task()._get_task_meta()  # noqa: SLF001 - one of us
         return super()._get_task_meta()
 
     def _wait(self, timeout: float | None, *args: Any, **kwargs: Any) -> Any:
         if self.outcome is Outcome.UNIQUE:
-            return InvocationResult(self.id, backend=self.backend, app=self.app).get(timeout, *args, **kwargs)
+            return self._of_the_active_task().get(timeout, *args, **kwargs)
         return super()._wait(timeout, *args, **kwargs)
+
+    def _of_the_active_task(self) -> InvocationResult:
+        return InvocationResult(self.id, backend=self.backend, app=self.app)

@@ -14,7 +14,7 @@ from celery.app.trace import task_has_custom
 from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from django_celery_extensions import diversion, events, publishing
+from django_celery_extensions import diversion, events, publishing, result_backends
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.commits import check_database, many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
@@ -224,8 +224,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     ) -> Any:
         """Call ``apply_async``, wait up to ``timeout`` seconds, and return what the task returned.
 
-        Raises ``celery.exceptions.TimeoutError``, after the hook ``on_invocation_timeout``.
+        Raises ``celery.exceptions.TimeoutError``, after the hook ``on_invocation_timeout``; ``ResultBackendMissing``,
+        before anything is claimed or sent, where no result is kept.
         """
+        if not self.eager and diversion.take is None:
+            result_backends.require_result(self, options)
         result = self.apply_async(args, kwargs, **options)
         if timeout is not None and timeout <= 0 and not result.ready():
             exc = CeleryTimeoutError("The operation timed out.")

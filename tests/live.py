@@ -8,6 +8,7 @@ from threading import local
 from typing import TYPE_CHECKING
 
 import kombu.pools
+from celery.backends.rpc import ResultConsumer as RPCConsumer
 
 from tests.settings import redis_cache
 
@@ -99,7 +100,11 @@ def forget_connections(app: Celery) -> None:
     """
     backend = app._backend
     consumer = getattr(backend, "result_consumer", None)
-    if consumer is not None:
+    if isinstance(consumer, RPCConsumer):
+        if consumer._consumer is not None:
+            consumer.stop()
+            consumer.on_after_fork()
+    elif consumer is not None:
         consumer.stop()
         # A result that is dropped later would connect again, to say goodbye to a server that may be gone.
         consumer.subscribed_to.clear()

@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.sessions",
+    "django_celery_results",
     "django_celery_extensions",
     "tests.project",
 ]
@@ -82,3 +83,6 @@ if "TEST_BEAT_SCHEDULER" in os.environ:
 DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS: dict[str, Any] = {
     "clearsessions": {"unique": True}
 }
+
+# What a test sets for itself and its worker (tests.sites).
+globals().update(json.loads(os.environ.get("TEST_SETTINGS", "{}")))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import redis
+from django.conf import settings
 
 _JOURNAL, _GATE = "test:journal", "test:gate:"
 
@@ -18,9 +19,13 @@ def _client(url: str) -> redis.Redis:
 
 
 def client() -> redis.Redis:
-    # The environment of a worker; in the test process the configuration, which `live_app` changes.
+    # The environment of a worker; in the test process the configuration, which `live_app` changes. Where results are
+    # not in Redis, the settings say.
     from tests.project.celery import app
 
+    own = getattr(settings, "TEST_JOURNAL", None)
+    if own is not None:
+        return _client(own)
     return _client(os.environ.get("CELERY_RESULT_BACKEND") or app.conf.result_backend)
 
 

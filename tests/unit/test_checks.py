@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.backends.rpc import RPCBackend
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
 from django.core.checks.registry import registry
 from django.db import connection
@@ -350,6 +351,14 @@ def test_duplicate_without_a_result_is_told_with_deploy_only(declare: Declare) -
     assert found("I022") == []
     messages = [message.msg for message in found("I022", deploy=True)]
     assert any(message.startswith("declared.body is unique and stores no result") for message in messages)
+
+
+def test_result_backend_of_which_others_get_nothing_is_told_with_deploy_only(declare: Declare) -> None:
+    declare(body, unique=True, backend=RPCBackend(app))
+    messages = [message.msg for message in found("I022", deploy=True)]
+    assert any(
+        message.startswith("declared.body is unique, and the result backend rpc://") for message in messages
+    )
 
 
 def test_evicting_redis_is_told_with_deploy_only(settings: SettingsWrapper, make_server: MakeServer) -> None:

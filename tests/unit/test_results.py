@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,13 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, EagerResult, result_from_tuple
 from django.db import transaction
 
-from django_celery_extensions.exceptions import NotTriggeredCeleryError
+from django_celery_extensions.exceptions import (
+    NotTriggeredCeleryError,
+    ResultBackendMissing,
+    ResultMissing,
+)
 from django_celery_extensions.invocation import Outcome
+from django_celery_extensions.testing import forget_claim
 from tests.project import tasks
 from tests.unit.conftest import end
 
@@ -115,6 +121,56 @@ def test_dropping_a_joined_result_takes_nothing_from_the_first(queue: Queue) -> 
     del second
     end(first, "done")
     assert first.get(timeout=5) == "done"
+
+
+def test_joined_result_of_a_task_that_ignores_its_result_is_there_at_once(queue: Queue) -> None:
+    results = [tasks.silent.apply_async(("a",), ignore_result=True) for _ in range(2)]
+    assert results[1].outcome is Outcome.UNIQUE
+    assert [result.get(timeout=1) for result in results] == [None, None]
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who joined looks for the claim of the active task every tenth of a second."""
+    monkeypatch.setattr("django_celery_extensions.results.LOOK_SECONDS", 0.1)
+
+
+def test_who_joined_does_not_wait_for_a_task_that_is_over(queue: Queue, looks_often: None) -> None:
+    first = tasks.silent.apply_async(("a",), ignore_result=True)
+    second = tasks.silent.delay("a")
+    with pytest.raises(CeleryTimeoutError):
+        second.get(timeout=0.5)
+    forget_claim(tasks.silent, args=("a",))
+    with pytest.raises(ResultMissing, match=f"task {first.id}, which this call joined, is over"):
+        second.get()
+
+
+def test_who_joined_gets_a_result_that_comes_after_the_claim_has_ended(
+    queue: Queue, looks_often: None
+) -> None:
+    first, second = tasks.silent.delay("a"), tasks.silent.delay("a")
+    forget_claim(tasks.silent, args=("a",))
+    timer = threading.Timer(0.15, end, (first, "done"))
+    timer.start()
+    assert second.get(timeout=5) == "done"
+    timer.join()
+
+
+def test_who_joined_waits_on_where_the_claim_ends_at_the_start(queue: Queue, looks_often: None) -> None:
+    tasks.until_start.delay("a")
+    second = tasks.until_start.delay("a")
+    assert second.outcome is Outcome.UNIQUE
+    forget_claim(tasks.until_start, args=("a",))
+    with pytest.raises(CeleryTimeoutError):
+        second.get(timeout=0.5)
+
+
+@pytest.mark.parametrize("task", [tasks.add, tasks.silent])
+def test_waiting_for_a_result_that_is_not_kept_is_refused(queue: Queue, task: Any) -> None:
+    args = (1, 2) if task is tasks.add else (1,)
+    with pytest.raises(ResultBackendMissing, match=r"apply_async_and_get_result\(\).*ignore_result"):
+        task.apply_async_and_get_result(args, ignore_result=True)
+    assert queue.ids() == []
 
 
 def test_ignored_result_is_ready_with_nothing(ignored: Any, queue: Queue) -> None:

@@ -1,0 +1,83 @@
+"""A broker, a result backend and a worker of a test module: `tests.live` for what isn't Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.test import override_settings
+
+from tests.live import CELERY_VARIABLES, forget_connections
+from tests.project.celery import app
+from tests.settings import redis_cache
+from tests.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from celery import Celery
+
+    from tests.servers import RedisServer
+
+
+@dataclass(kw_only=True)
+class Site:
+    """This process as a client of a broker and a result backend, and its workers on the same."""
+
+    settings: Mapping[str, Any]
+    database: Path
+    app: Celery = app
+    workers: list[Worker] = field(default_factory=list)
+
+    def start_worker(self, **options: Any) -> Worker:
+        env = {
+            "TEST_SETTINGS": json.dumps({**self.settings, "CELERY_TASK_ALWAYS_EAGER": False}),
+            "TEST_DATABASE": str(self.database),
+        }
+        options["env"] = {**env, **options.get("env", {})}
+        self.workers.append(Worker(**options))
+        return self.workers[-1].ready()
+
+    @property
+    def worker(self) -> Worker:
+        return self.workers[-1]
+
+
+@contextmanager
+def site(store: RedisServer, database: Path, **settings: Any) -> Iterator[Site]:
+    """Point the app at what *settings* (of Django) say; *store*, emptied, keeps the claims and the journal."""
+    store.flush()
+    settings["CACHES"] = {"default": redis_cache(store.url), **settings.get("CACHES", {})}
+    settings["TEST_JOURNAL"] = store.database(1)
+    variables = {name: os.environ.pop(name) for name in CELERY_VARIABLES if name in os.environ}
+    made = Site(settings=settings, database=database)
+    with ExitStack() as stack:
+        stack.callback(os.environ.update, variables)
+        stack.enter_context(override_settings(**settings, CELERY_TASK_ALWAYS_EAGER=False))
+        forget_connections(app)
+        stack.callback(forget_connections, app)
+        try:
+            yield made
+        finally:
+            for worker in made.workers:
+                worker.close()
+
+
+@contextmanager
+def in_database(path: Path) -> Iterator[None]:
+    """Use this SQLite file in this process, in all its threads, in place of the test database."""
+    known = connections["default"]
+    configuration = connections.settings["default"]
+    name, configuration["NAME"] = configuration["NAME"], str(path)
+    connections["default"] = connections.create_connection("default")
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections["default"] = known
+        configuration["NAME"] = name
