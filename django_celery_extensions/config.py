@@ -81,7 +81,7 @@ class Settings:
     AUTO_GENERATE_TASKS_DJANGO_COMMANDS = Setting[Mapping[str, Mapping[str, Any] | None]]({})
     #: Task options of all those tasks.
     AUTO_GENERATE_TASKS_DEFAULT_CELERY_KWARGS = Setting[Mapping[str, Any] | None](None)
-    #: Give every message an SQS ``MessageGroupId`` (its task id) where the call gives none.
+    #: Give every message an SQS ``MessageGroupId`` (its task id) and ``MessageDeduplicationId`` where the call gives none.
     AUTO_SQS_MESSAGE_GROUP_ID = Setting(False)
     #: Dotted path of ``f(task_name, task)``, called for each task by the system check; returns a
     #: ``CheckMessage`` or None.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django_celery_extensions import events
+from django_celery_extensions import events, sqs
 from django_celery_extensions.calls import Prepared, prepare
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.heartbeat import heartbeat
@@ -165,6 +165,7 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     Neither hooks nor ignore windows have a part in it. A store that can't be reached never loses a retry.
     """
     task_id = options.get("task_id")
+    sqs.stay_in_group(task.request, options)
     execution: Any = getattr(task.request, EXECUTION, None)
     running = execution is not None and execution.task_id == task_id
     header: Header | None = execution.header if running else read_header(options.get("headers"), task_id)
@@ -255,7 +256,8 @@ def _requeue(holding: Holding, lasts: float) -> None:
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
-    return delay_until(options.get("countdown"), options.get("eta"), task.app.now())
+    waits = delay_until(options.get("countdown"), options.get("eta"), task.app.now())
+    return max(waits, sqs.delay(options))
 
 
 def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:

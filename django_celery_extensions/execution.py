@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils import uuid
 
+from django_celery_extensions import sqs
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import add_header, owe_queued
@@ -257,7 +258,9 @@ def come_back(task: DjangoTask, request: Context, why: str) -> Ignore:
 def again(task: DjangoTask, request: Context, countdown: float) -> dict[str, Any]:
     """Return the options that send the message of a request once more; it costs no retry."""
     signature = task.signature_from_request(request, countdown=countdown, retries=request.retries)
-    return dict(signature.options)
+    options = dict(signature.options)
+    sqs.stay_in_group(request, options)
+    return options
 
 
 def growing(waits: int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django_celery_extensions import events
+from django_celery_extensions import events, sqs
 from django_celery_extensions.calls import plan
 from django_celery_extensions.chunks import Item, send_each
 from django_celery_extensions.exceptions import InvalidOption, ManyNotSent
@@ -41,9 +41,10 @@ def dispatch_many(
     ``when`` takes the calls that have been checked, and sees to the rest at the commit. None: at once.
     Raises :class:`ManyNotSent` where not all were sent, and what is wrong with a call as it is.
     """
-    if options.get("task_id") is not None:
-        msg = f"{task.name}: many calls can't share the task_id {options['task_id']!r}"
-        raise InvalidOption(msg)
+    for name in ("task_id", sqs.DEDUPLICATION):
+        if options.get(name) is not None:
+            msg = f"{task.name}: many calls can't share the {name} {options[name]!r}"
+            raise InvalidOption(msg)
     items = [Item(task=task, call=call, send=send) for call in _prepared(task, calls, options, eager=eager)]
     results = [item.result for item in items]
     _tell_applied(items, on_commit=when is not None)

@@ -111,7 +111,8 @@ _CELERY_CALL_OPTIONS = frozenset(
     "chain chord group_id group_index root_id parent_id retries reply_to stamped_headers replaced_task_nesting "
     "route_name mandatory immediate delivery_mode throw logfile loglevel publisher expiration exchange_type declare "
     "timeout confirm_timeout event_dispatcher argsrepr kwargsrepr origin correlation_id content_type content_encoding "
-    "user_id app_id message_id type timestamp cluster_id connect_timeout task_protocol".split()
+    "user_id app_id message_id type timestamp cluster_id connect_timeout task_protocol "
+    "MessageGroupId MessageDeduplicationId DelaySeconds delay_seconds message_attributes".split()  # of kombu's SQS
 )
 
 

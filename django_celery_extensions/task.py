@@ -14,7 +14,7 @@ from celery.app.trace import task_has_custom
 from celery.exceptions import Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
-from django_celery_extensions import diversion, events, publishing, result_backends
+from django_celery_extensions import diversion, events, publishing, result_backends, sqs
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.commits import check_database, many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
@@ -304,7 +304,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         if diversion.take is not None:
             return diversion.take(self, args, kwargs, options)
         if settings.AUTO_SQS_MESSAGE_GROUP_ID:
-            options.setdefault("MessageGroupId", options.get("task_id"))
+            sqs.address(options)
         mandatory = options.get("mandatory", getattr(self, "mandatory", None))
         if mandatory or "connect_timeout" in options:
             return deliver(self.app, super().apply_async, args, kwargs, options, mandatory=bool(mandatory))
