@@ -1,17 +1,42 @@
-"""Two options of a call that Celery takes and does not look after: ``connect_timeout`` and ``mandatory``."""
+"""Options of a call that Celery takes and does not look after, or not for all brokers.
+
+``connect_timeout``, ``mandatory``, and a ``countdown`` or ``eta`` of less than a second on quorum queues.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from celery.utils.quorum_queues import detect_quorum_queues
+
+from django_celery_extensions.timing import delay_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celery import Celery
 
+#: RabbitMQ's delayed delivery, which Celery uses where there are quorum queues, knows whole seconds, one at least; and an
+#: ETA comes nearer while it is being sent.
+_SHORTEST_DELAY = 1.5
 #: Name of the event of an AMQP channel that tells of a message which nobody could be found for.
 _RETURNED = "basic_return"
+
+
+def leave_to_worker(app: Celery, options: dict[str, Any]) -> None:
+    """Let a worker wait, not the broker, where that can't wait for so short a time: Celery would raise ``ValueError``."""
+    delay = delay_until(options.get("countdown"), options.get("eta"), app.now())
+    if not 0 < delay < _SHORTEST_DELAY or app.conf.task_always_eager:
+        return
+    transport = app.producer_pool.connections.connection.transport
+    if not detect_quorum_queues(app, transport.driver_type)[0]:
+        return
+    # An ETA that Celery does not see: it is that of the message, and of no retry.
+    eta = app.now() + timedelta(seconds=delay)
+    options.update(countdown=None, eta=None)
+    options["headers"] = {**(options.get("headers") or {}), "eta": eta.isoformat()}
 
 
 def deliver(

@@ -18,7 +18,7 @@ from django_celery_extensions import diversion, events, publishing, result_backe
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.commits import check_database, many_on_commit, one_on_commit
 from django_celery_extensions.config import settings
-from django_celery_extensions.delivery import deliver
+from django_celery_extensions.delivery import deliver, leave_to_worker
 from django_celery_extensions.dispatch import dispatch, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
 from django_celery_extensions.guard import guard, watch
@@ -305,6 +305,8 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             return diversion.take(self, args, kwargs, options)
         if settings.AUTO_SQS_MESSAGE_GROUP_ID:
             sqs.address(options)
+        if options.get("countdown") or options.get("eta"):
+            leave_to_worker(self.app, options)
         mandatory = options.get("mandatory", getattr(self, "mandatory", None))
         if mandatory or "connect_timeout" in options:
             return deliver(self.app, super().apply_async, args, kwargs, options, mandatory=bool(mandatory))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import Reject
+from kombu import Exchange, Queue
 
 from django_celery_extensions.timing import CLOCKS_DIFFER
 from tests.options.doors import DOORS, Door
@@ -55,6 +56,14 @@ def test_option(stage: Stage, row: Row, door: Door) -> None:
     with stage.swept_after_failure():
         row.play(stage, door, unique=False)
         row.play(stage, door, unique=True)
+
+
+def test_messages_are_delivered_in_order_of_priority(stage: Stage) -> None:
+    ranked = Queue("ranked", Exchange("ranked", "direct"), "ranked", max_priority=10)
+    sent = {}
+    for priority in (3, 0, 9, 5, 1, 7, 2, 8, 4, 6):
+        sent[stage.unique.apply_async((stage.key(),), priority=priority, queue=ranked).id] = priority
+    assert [sent[stage.take("ranked").headers["id"]] for _ in sent] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
 
 
 def test_claim_that_goes_back_to_the_queue_ends_with_its_message(stage: Stage) -> None:

@@ -145,6 +145,22 @@ def dies_once(self: Any, key: str) -> str:
     return "second"
 
 
+@app.task(bind=True, unique=True, acks_late=True)
+def requeued_once(self: Any, key: str) -> str:
+    journal.write("start", key, self.request.id)
+    if len(journal.read("start")) == 1:
+        raise Reject(key, requeue=True)
+    return key
+
+
+@app.task(bind=True, unique=True)
+def retried_after(self: Any, key: str, seconds: float, times: int = 2) -> str:
+    journal.write("try", key, self.request.id, self.request.retries)
+    if self.request.retries < times:
+        raise self.retry(countdown=seconds)
+    return key
+
+
 @app.task(bind=True, ignore_task_after_success=True, ignore_task_timedelta=timedelta(hours=5))
 def gated_window(self: Any, key: str) -> str:
     journal.write("start", key, self.request.id)
