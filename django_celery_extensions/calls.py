@@ -93,7 +93,9 @@ class Plan:
             result=result,
             eager=self.eager,
         )
-        result.ignored = bool(options.get("ignore_result", task.ignore_result))  # Celery's word on what it sends
+        result.ignored = bool(
+            options.get("ignore_result", task.ignore_result)
+        )  # Celery's word on what it sends
         # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
         result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
         ask = header = None
