@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import QueueNotFound
-from celery.utils import uuid
 from celery.utils.time import maybe_iso8601
 from kombu import compression, serialization
 
@@ -17,7 +16,7 @@ from django_celery_extensions import events
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption
-from django_celery_extensions.invocation import Header, Invocation, in_canvas
+from django_celery_extensions.invocation import Header, Invocation, in_canvas, new_id
 from django_celery_extensions.keys import is_plain, unique_name
 from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
@@ -78,8 +77,8 @@ class Plan:
         _check_arguments(task, args, kwargs)
         task_id = options.get("task_id")
         if task_id is None:
-            task_id = options["task_id"] = uuid()
-        invocation_id = uuid()
+            task_id = options["task_id"] = new_id()
+        invocation_id = new_id()
         make_result = EagerInvocationResult if self.eager else InvocationResult
         result = make_result.waiting(
             task_id, invocation_id, backend=task.backend, task_name=task.name, app=task.app
@@ -137,10 +136,11 @@ def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool)
     """
     given, policy = dict(options), task.policy
     _resolve_queue(task, options)
-    own = take_call_options(task.name, options)
-    _check_times(task, options)
-    _check_compression(task, options)
-    limits = None
+    own, canvas, limits = {}, False, None
+    if options:  # most calls have none
+        own, canvas = take_call_options(task.name, options), in_canvas(options)
+        _check_times(task, options)
+        _check_compression(task, options)
     if policy.guarded:
         claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
         limits = limits_of(task, own, options)
@@ -150,7 +150,7 @@ def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool)
         options=options,
         eager=eager,
         later=later,
-        canvas=in_canvas(options),
+        canvas=canvas,
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
         limits=limits,

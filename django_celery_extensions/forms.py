@@ -66,6 +66,8 @@ _LEVELS = "task_repr_maxlevels"
 _SETTINGS = ["task_always_eager", "task_send_sent_event", "task_default_queue"]
 if _LEVELS in DEFAULTS:
     _SETTINGS.append(_LEVELS)
+#: What Celery makes of the configuration once.
+_KEPT = ("router", "create_task_message", "send_task_message")
 _saferepr: Any = vars(amqp)["saferepr"]
 
 
@@ -95,9 +97,7 @@ def state_of(task: DjangoTask, options: Mapping[str, Any], by_celery: Send) -> t
     return bool(eager), (
         by_celery,
         app.send_task,
-        app.amqp.router,
-        app.amqp.create_task_message,
-        app.amqp.send_task_message,
+        *[_kept(app.amqp, name) for name in _KEPT],
         os.getpid(),  # a part of the header "origin"
         task.priority,
         task.time_limit,
@@ -107,6 +107,12 @@ def state_of(task: DjangoTask, options: Mapping[str, Any], by_celery: Send) -> t
         settings,
         *[getattr(owner, name) for owner, name in _CODE],
     )
+
+
+def _kept(owner: Any, name: str) -> Any:
+    # Celery's cached properties are slow to say what they keep.
+    found = vars(owner).get(name)
+    return getattr(owner, name) if found is None else found
 
 
 @dataclass(frozen=True, kw_only=True)

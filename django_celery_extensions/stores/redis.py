@@ -7,7 +7,7 @@ KEY_PREFIX, KEY_FUNCTION and VERSION. Claims are Redis hashes, windows are strin
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings
@@ -42,7 +42,8 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        return self.admit_many([ask])[0]
+        (reply,) = _ADMIT(self._client, self._keys(ask.name), (*_terms(ask), ask.task_id))
+        return _answer(reply)
 
     def admit_many(self, asks: Sequence[Ask]) -> list[Answer]:
         """See :meth:`ClaimStore.admit_many`: one script where all keys are on one server, else one pipeline."""
@@ -70,16 +71,14 @@ class RedisClaimStore(RedisStore, ClaimStore):
         """See :meth:`ClaimStore.start`."""
         flags = (flag(ask.window), flag(ask.until_start), flag(ask.patient))
         args = (ask.task_id, ask.token, ms(ask.claim), *flags)
-        with translated_errors():
-            return _answer(_START(self._client, self._keys(ask.name), args))
+        return _answer(_START(self._client, self._keys(ask.name), args))
 
     def settle(
         self, holding: Holding, window: float | None = None, *, unsent: bool = False, lost: bool = False
     ) -> bool:
         """See :meth:`ClaimStore.settle`."""
         args = (holding.task_id, holding.token, ms(window), flag(unsent), flag(lost))
-        with translated_errors():
-            return bool(_SETTLE(self._client, self._keys(holding.name), args))
+        return bool(_SETTLE(self._client, self._keys(holding.name), args))
 
     def settle_many(self, holdings: Sequence[Holding]) -> list[bool]:
         """See :meth:`ClaimStore.settle_many`; all in one pipeline."""
@@ -90,8 +89,7 @@ class RedisClaimStore(RedisStore, ClaimStore):
     def requeue(self, holding: Holding, lasts: float) -> bool:
         """See :meth:`ClaimStore.requeue`."""
         key, args = self.key(keys.claim_key(holding.name)), (holding.task_id, holding.token, ms(lasts))
-        with translated_errors():
-            return bool(_REQUEUE(self._client, [key], args))
+        return bool(_REQUEUE(self._client, [key], args))
 
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""
@@ -135,6 +133,6 @@ def _terms(ask: Ask) -> tuple[object, ...]:
     return ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof
 
 
-def _answer(reply: Sequence[Any]) -> Answer:
-    verdict, task_id, fence = reply
-    return Answer(verdict=Verdict(text(verdict)), task_id=text(task_id), fence=int(fence))
+def _answer(reply: bytes | str) -> Answer:
+    verdict, fence, task_id = text(reply).split(" ", 2)
+    return Answer(verdict=Verdict(verdict), task_id=task_id, fence=int(fence))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Kinds of clients and pools whose way we know, and the module that it is written in.
 _CLIENTS: tuple[type, ...] = ()
@@ -26,17 +29,24 @@ def command(client: Any, *words: Any) -> Any:
     """
     if not _is_plain(client):
         return client.execute_command(*words)
+    packed = pack(words)
     pool = client.connection_pool
     connection = pool.get_connection()
 
     def ask() -> Any:
-        connection.send_command(*words)
+        connection.send_packed_command(packed)
         return connection.read_response()
 
     try:
         return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
     finally:
         pool.release(connection)
+
+
+def pack(words: Sequence[Any]) -> list[bytes]:
+    """Return a command as it goes to the server: each word with its length before it."""
+    raw = [word if type(word) is bytes else str(word).encode() for word in words]
+    return [b"".join([b"*%d\r\n" % len(raw), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in raw]])]
 
 
 def _is_plain(client: Any) -> bool:
@@ -46,4 +56,5 @@ def _is_plain(client: Any) -> bool:
         and getattr(client.execute_command, "__globals__", None) is _WRITTEN_IN
         and type(client.connection_pool) in _POOLS
         and getattr(client.connection_pool, "cache", None) is None
+        and client.connection_pool.connection_kwargs.get("encoding", "utf-8") == "utf-8"
     )

@@ -4,7 +4,8 @@
 -- ARGV: of all: milliseconds the claim lasts ("" = no claim wanted), look at the window ("1"/""),
 --       take the claim from a queued task ("1"/""), owner token with which the task runs ("" = none);
 --       then the id of each task
--- Returns for each {verdict, task id that stands in the way or that was replaced, fence}
+-- Returns for each "verdict fence id", with the id of the task that stands in the way or that was replaced: one text is
+-- read sooner than three
 local lasts, looks, replaces, proof = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
@@ -12,13 +13,13 @@ now = now[1] * 1000000 + now[2]
 local function admit(id, claim, window, marks)
   if looks == '1' then
     local last = redis.call('GET', window)
-    if last then return {'window', last, '0'} end
+    if last then return 'window 0 ' .. last end
   end
-  if lasts == '' then return {'free', '', '0'} end
+  if lasts == '' then return 'free 0 ' end
   local held = redis.call('HMGET', claim, 'task', 'token', 'fence')
   local mine = held[1] == id and (held[2] == '' or held[2] == proof)
   if held[1] and not mine and not (replaces == '1' and held[2] == '') then
-    return {'held', held[1], '0'}
+    return 'held 0 ' .. held[1]
   end
   local replaced = ''
   if held[1] and not mine then
@@ -31,7 +32,7 @@ local function admit(id, claim, window, marks)
   redis.call('HSET', claim, 'task', id, 'token', '', 'fence', fence, 'by', proof)
   redis.call('PEXPIRE', claim, lasts)
   redis.call('HDEL', marks, id) -- last: after it Redis would not refuse a write for want of memory
-  return {'free', replaced, fence}
+  return 'free ' .. fence .. ' ' .. replaced
 end
 
 local answers = {}

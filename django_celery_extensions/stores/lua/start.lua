@@ -4,7 +4,7 @@
 -- ARGV: task id, owner token of this execution, milliseconds the claim lasts ("" = no claim wanted),
 --       look at the window ("1"/""), end the claim at the start ("1"/""),
 --       leave a claim alone that another execution gave back to the queue ("1"/"")
--- Returns {verdict, task id that stands in the way or that the claim was queued for, fence}
+-- Returns "verdict fence id", with the id of the task that stands in the way or that the claim was queued for
 local held = redis.call('HMGET', KEYS[1], 'task', 'token', 'fence', 'by')
 local mine = held[1] == ARGV[1] and (held[2] == '' or held[2] == ARGV[2])
 if mine and ARGV[6] == '1' and held[2] == '' and held[4] and held[4] ~= '' then mine = false end
@@ -12,14 +12,14 @@ if ARGV[4] == '1' then
   local last = redis.call('GET', KEYS[2])
   if last then
     if mine then redis.call('DEL', KEYS[1]) end
-    return {'window', last, '0'}
+    return 'window 0 ' .. last
   end
 end
-if ARGV[3] == '' then return {'free', '', '0'} end
+if ARGV[3] == '' then return 'free 0 ' end
 local by = not mine and redis.call('HGET', KEYS[3], ARGV[1])
-if by then return {'held', by, '0'} end
+if by then return 'held 0 ' .. by end
 if held[1] and not mine then
-  return {held[1] == ARGV[1] and 'busy' or 'held', held[1], '0'}
+  return (held[1] == ARGV[1] and 'busy 0 ' or 'held 0 ') .. held[1]
 end
 local now = redis.call('TIME')
 local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now[1] * 1000000 + now[2]))
@@ -29,4 +29,4 @@ else
   redis.call('HSET', KEYS[1], 'task', ARGV[1], 'token', ARGV[2], 'fence', fence)
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
-return {'free', held[1] or '', fence}
+return 'free ' .. fence .. ' ' .. (held[1] or '')
