@@ -19,7 +19,7 @@ STATES = ("idle.nothing", "idle.after_work", "idle.holding")
 def run(stage: Stage, scale: Scale) -> Found:
     """Let each rest in a process of its own, all at the same time: what is counted is their own."""
     peers = stage.in_group("idle")
-    found, seconds = Found(), scale.of(30, 6)
+    found, seconds = Found(), scale.of(20, 5)
     for states in (STATES[:2], STATES[2:]):
         with stage.agents(peers) as (agents, gaps):
             found.gaps |= gaps

@@ -20,7 +20,7 @@ MEASURE = "package.import"
 def run(stage: Stage, scale: Scale) -> Found:
     """Import each a few times in processes of their own; the first time, which writes bytecode, does not count."""
     peers = stage.in_group("package")
-    rounds, found, number = Rounds(), Found(), scale.of(9, 3)
+    rounds, found, number = Rounds(), Found(), scale.of(7, 3)
     facts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with stage.agents(peers) as (agents, gaps):
         found.gaps |= gaps
