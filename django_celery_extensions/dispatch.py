@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks for a store that has to learn, within a lease, that a claim is queued again.
 QUEUE_SECONDS = 0.25
 
+#: Options that let a message wait.
+_DELAYS = frozenset({"countdown", "eta", *sqs.DELAYS})
+
 #: The result that the task being sent belongs to, for Celery to hand out instead of a second one.
 sending: ContextVar[InvocationResult | None] = ContextVar("django_celery_extensions_sending", default=None)
 
@@ -262,7 +265,7 @@ def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
 
 def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
     expires = options.get("expires", task.expires)
-    if expires is None and options.get("countdown") is None and options.get("eta") is None:
+    if expires is None and options.keys().isdisjoint(_DELAYS):
         return stale  # nobody has to look at a clock
     return queued_for(stale, _delay(task, options), expires, task.app.now())
 

@@ -19,6 +19,9 @@ GROUP = "MessageGroupId"
 #: A FIFO queue drops a message that has the id of another one of the last five minutes.
 DEDUPLICATION = "MessageDeduplicationId"
 
+#: Seconds that SQS keeps a message back, by either name.
+DELAYS = ("delay_seconds", "DelaySeconds")
+
 
 def address(options: dict[str, Any]) -> None:
     """Give a message a group of its own, its task id, and a deduplication id.
@@ -39,7 +42,7 @@ def stay_in_group(request: Context, options: dict[str, Any]) -> None:
 
 def delay(options: Mapping[str, Any]) -> float:
     """Return how many seconds SQS will keep a message back, beside any countdown; kombu refuses what is no number."""
-    for name in ("delay_seconds", "DelaySeconds"):
+    for name in DELAYS:
         value = options.get(name)
         if isinstance(value, (int, float)):
             return max(0.0, float(value))

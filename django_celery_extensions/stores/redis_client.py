@@ -75,10 +75,10 @@ class Script:
         return client.eval(self.text, len(keys), *keys, *args)
 
     def many(self, client: Any, calls: Iterable[tuple[Sequence[str], Sequence[object]]]) -> list[Any]:
-        """Run the script for each ``(keys, args)``, in order and in one pipeline; return the answers."""
+        """Run the script for each ``(keys, args)``, in order and in one pipeline; errors are as those of :meth:`run`."""
         calls = list(calls)
         if len(calls) == 1:
-            return [self(client, *calls[0])]
+            return [self.run(client, *calls[0])]
         # In full once: the server has it for all that follow. Not so in a cluster, where each key has its server.
         replies = self._pipelined(client, calls, in_full=1)
         again = [number for number, reply in enumerate(replies) if _is_missing(reply)]
@@ -96,9 +96,9 @@ class Script:
     ) -> list[Any]:
         with client.pipeline(transaction=False) as pipe:
             for number, (keys, args) in enumerate(calls):
-                command = ("EVAL", self.text) if number < in_full else ("EVALSHA", self.sha)
+                how = ("EVAL", self.text) if number < in_full else ("EVALSHA", self.sha)
                 # By its name: the pipeline of a cluster has no eval().
-                pipe.execute_command(*command, len(keys), *keys, *args)
+                pipe.execute_command(*how, len(keys), *keys, *args)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             return replies
 

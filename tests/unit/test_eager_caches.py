@@ -32,6 +32,7 @@ def use(settings: SettingsWrapper, configuration: dict[str, Any]) -> None:
 GUARDED = ({"unique": True}, {"ignore_task_timedelta": 60})
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("options", GUARDED)
 def test_cache_of_this_process_will_do_for_eager_tasks_only(
     queue: Queue, declare: Declare, settings: SettingsWrapper, options: dict[str, Any]
@@ -47,6 +48,7 @@ def test_cache_of_this_process_will_do_for_eager_tasks_only(
     assert task.delay(1).get() == 1
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("options", GUARDED)
 def test_cache_that_keeps_nothing_will_never_do(
     declare: Declare, settings: SettingsWrapper, options: dict[str, Any]
