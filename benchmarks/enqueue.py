@@ -38,7 +38,7 @@ BACKENDS = {
 class Calls:
     """The ways of calling; each method is one call."""
 
-    def __init__(self, redis_url: str, cache: str, *, results: bool) -> None:
+    def __init__(self, redis_url: str, cache: str, *, results: bool, django_settings: bool = True) -> None:
         import django
         from celery import Celery, Task
 
@@ -57,7 +57,16 @@ class Calls:
         os.environ["DJANGO_SETTINGS_MODULE"] = module.__name__
         django.setup()
         app = Celery("benchmark", set_as_current=True)
-        app.config_from_object("django.conf:settings", namespace="CELERY")
+        if django_settings:
+            app.config_from_object("django.conf:settings", namespace="CELERY")
+        else:
+            app.conf.update(
+                {
+                    name[7:].lower(): value
+                    for name, value in vars(module).items()
+                    if name.startswith("CELERY_")
+                }
+            )
 
         from django.core.cache import caches
         from django.db import transaction
@@ -227,11 +236,19 @@ def main() -> int:
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--cache", choices=BACKENDS, default="django")
     parser.add_argument("--results", action="store_true", help="with a result backend (and ignore_result)")
+    parser.add_argument(
+        "--app-conf", action="store_true", help="Celery is configured by app.conf, not by Django's settings"
+    )
     parser.add_argument("--profile", choices=WAYS)
     parser.add_argument("--count", action="store_true", help="count Python calls instead of time")
     given = parser.parse_args()
     with RedisServer() as server:
-        calls = Calls(server.url.rpartition("/")[0], given.cache, results=given.results)
+        calls = Calls(
+            server.url.rpartition("/")[0],
+            given.cache,
+            results=given.results,
+            django_settings=not given.app_conf,
+        )
         calls.begin()
         if given.profile:
             print(profile_of(getattr(calls, given.profile), 2000, 25))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from celery.app import amqp, base, routes, task
@@ -17,7 +18,6 @@ from celery.app.defaults import DEFAULTS
 from kombu import connection, messaging
 
 from django_celery_extensions import redis_channel
-from django_celery_extensions.celery_config import configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _GIVEN = frozenset(
     "exchange routing_key serializer compression retry retry_policy delivery_mode declare timeout confirm_timeout "
     "priority mandatory immediate".split()
 )
-#: What is not called for a message that a form is filled in for.
+#: What is not called for a message that a form is filled in for, beside the channel's.
 _CODE: tuple[tuple[Any, str], ...] = (
     (task.Task, "apply_async"),
     (task.Task, "_get_exec_options"),
@@ -52,20 +52,16 @@ _CODE: tuple[tuple[Any, str], ...] = (
     (messaging.Producer, "_publish"),
     (messaging.Producer, "_prepare"),
     (connection.Connection, "ensure"),
-    *redis_channel.CODE,
 )
-#: The names in the modules that this code was written in.
-_WRITTEN_IN = [
-    vars(module) for module in (task, base, amqp, routes, messaging, connection, *redis_channel.MODULES)
-]
+_MODULES = (task, base, amqp, routes, messaging, connection)
 #: Modules of the result backends that need no producer to be told of a call.
 _BACKENDS = ("celery.backends.base", "celery.backends.redis")
 #: How deep the arguments are shown: for Celery 5.7 a setting.
 _LEVELS = "task_repr_maxlevels"
-#: What Celery reads anew for each call.
-_SETTINGS = ["task_always_eager", "task_send_sent_event", "task_default_queue"]
+#: What Celery reads anew for each message.
+SETTINGS = ["task_send_sent_event", "task_default_queue"]
 if _LEVELS in DEFAULTS:
-    _SETTINGS.append(_LEVELS)
+    SETTINGS.append(_LEVELS)
 #: What Celery makes of the configuration once.
 _KEPT = ("router", "create_task_message", "send_task_message")
 _saferepr: Any = vars(amqp)["saferepr"]
@@ -86,15 +82,16 @@ def kind_of(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]
     return tuple(kind)
 
 
-def state_of(task: DjangoTask, options: Mapping[str, Any], by_celery: Send) -> tuple[bool, tuple[Any, ...]]:
-    """Return whether tasks run where they are called, and all else that Celery's way depends on beyond the call.
+def state_of(
+    task: DjangoTask, options: Mapping[str, Any], by_celery: Send, settings: list[Any]
+) -> tuple[Any, ...]:
+    """Return all that Celery's way depends on beyond the call itself: a form holds while it is the same.
 
-    A form holds while that is the same.
+    ``settings`` are the values of :data:`SETTINGS`.
     """
     app: Any = task.app
     ignored = options.get("ignore_result", task.ignore_result)
-    eager, *settings = configured(app, *_SETTINGS)
-    return bool(eager), (
+    return (
         by_celery,
         app.send_task,
         *[_kept(app.amqp, name) for name in _KEPT],
@@ -105,8 +102,12 @@ def state_of(task: DjangoTask, options: Mapping[str, Any], by_celery: Send) -> t
         ignored,
         ignored or type(app.backend),
         settings,
-        *[getattr(owner, name) for owner, name in _CODE],
+        _code(),
     )
+
+
+def _code() -> list[Any]:
+    return [*(getattr(owner, name) for owner, name in _CODE), *redis_channel.code()]
 
 
 def _kept(owner: Any, name: str) -> Any:
@@ -239,18 +240,19 @@ def _is_celerys(task: Any, by_celery: Any) -> bool:
     """Tell whether all that is not called is what Celery and kombu wrote, and makes the same of the same call."""
     app = task.app
     router = app.amqp.router
-    used = [by_celery, task._get_exec_options, task.shadow_name, app.send_task, app.producer_or_acquire]  # noqa: SLF001
-    code = [getattr(owner, name) for owner, name in _CODE]
+    used = [by_celery, task._get_exec_options, task.shadow_name]  # noqa: SLF001 - Celery has no public way
+    used += [app.send_task, app.producer_or_acquire, router.route, app.amqp.as_task_v2]
+    code = [app.amqp.send_task_message, *_code()]
+    written_in = [vars(module) for module in (*_MODULES, *redis_channel.modules())]
     return (
         type(app.amqp) is amqp.AMQP
         and app.amqp.create_task_message == app.amqp.as_task_v2
         and all(type(route) is routes.MapRoute for route in router.routes)
         and not app.conf.task_send_sent_event
         and getattr(task, "_dump_pydantic_arguments", None) is None
-        and all(getattr(one, "__func__", None) in code for one in (*used, router.route, app.amqp.as_task_v2))
-        and all(
-            getattr(one, "__globals__", None) in _WRITTEN_IN for one in (*code, app.amqp.send_task_message)
-        )
+        and all(type(one) is MethodType and one.__func__ in code for one in used)
+        # By their types: the wrappers of tracing libraries say that they are the functions they wrap.
+        and all(type(one) is FunctionType and one.__globals__ in written_in for one in code)
         and bool(app.pool.limit)
     )
 

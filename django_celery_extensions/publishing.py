@@ -20,7 +20,8 @@ from celery.app import amqp
 from kombu import serialization
 
 from django_celery_extensions import redis_channel
-from django_celery_extensions.forms import Form, Message, Watch, kind_of, state_of
+from django_celery_extensions.celery_config import configured
+from django_celery_extensions.forms import SETTINGS, Form, Message, Watch, kind_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     Send = Callable[..., Any]
 
-#: Attribute of an app's AMQP object that keeps the forms of its messages, and how many there may be.
+#: Attribute of an app's AMQP object that keeps the forms of its messages (None: it has none), and how many there may be.
 FORMS, MOST = "_dce_forms", 1000
 #: Set while Celery 5.7 sends the callbacks of a task, which it retries in a way of its own.
 _callback: Any = getattr(amqp, "_callback_publish_retry", None)
@@ -97,25 +98,32 @@ class Collecting:
         return _result(task, options["task_id"], ignored=form.ignored)
 
 
-def _forms(app: Any) -> dict[Any, Form | None]:
-    forms: dict[Any, Form | None] = vars(app.amqp).setdefault(FORMS, {})
-    return forms
-
-
 def _form_of(
     task: DjangoTask, kind: Any, options: dict[str, Any], by_celery: Send
 ) -> tuple[Form | None, tuple[Any, ...] | None]:
     """Return the form of messages of this kind, and what it depends on; None and None: they are Celery's to send."""
     app: Any = task.app
-    forms = _forms(app)
-    form = forms.get(kind)
-    has_none = form is None and (kind in forms or len(forms) >= MOST)
-    if kind is None or has_none or _is_watched():
+    if kind is None or _is_watched() or vars(app.amqp).get(FORMS, ()) is None:
         return None, None
-    eager, state = state_of(task, options, by_celery)
+    eager, *settings = configured(app, "task_always_eager", *SETTINGS)
     if eager or (app.current_worker_task and app.conf.task_inherit_parent_priority):
         return None, None
+    forms = _forms(app)
+    form = None if forms is None else forms.get(kind)
+    if forms is None or (form is None and (kind in forms or len(forms) >= MOST)):
+        return None, None
+    state = state_of(task, options, by_celery, settings)
     return (form if form is not None and form.state == state else None), state
+
+
+def _forms(app: Any) -> Any:
+    """Return the forms of an app's messages by their kinds; None where its broker is none that has a short way."""
+    try:
+        return vars(app.amqp)[FORMS]
+    except KeyError:
+        forms: Any = {} if redis_channel.serves(app.pool.connection) else None
+        vars(app.amqp)[FORMS] = forms
+        return forms
 
 
 def _is_watched() -> bool:

@@ -1,41 +1,50 @@
 """kombu's Redis channel, as far as a message to one queue needs it: pushed with a client that is kept.
 
 kombu makes a client for each message it sends. The client that it made once does as well, for as long as the channel
-has the same pool: fork-safe and as safe between threads as the channel.
+has the same pool of connections. Nothing of Redis is imported for who has another broker.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kombu.utils.json import dumps
 
 from django_celery_extensions.stores.redis_command import command
 
-try:
-    from kombu.transport import redis as kombu_redis
-    from kombu.transport.virtual import base as kombu_virtual
-except ImportError:  # kombu without redis-py
-    kombu_redis = kombu_virtual = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 _CLIENT = "_dce_client"
 _DECLARED = "_dce_declared"
 
-#: What is done here instead, by where it is looked up.
-CODE: tuple[tuple[Any, str], ...] = ()
-#: Where that is written.
-MODULES: tuple[Any, ...] = ()
-if getattr(kombu_redis, "redis", None) is not None:
-    CODE = ((kombu_redis.Channel, "basic_publish"), (kombu_redis.Channel, "_put"))
-    MODULES = (kombu_redis, kombu_virtual)
+
+def serves(connection: Any) -> bool:
+    """Tell whether a connection is one of kombu's own Redis transport; it need not be connected."""
+    transport = connection.get_transport_cls()
+    return (transport.__module__, transport.__qualname__) == ("kombu.transport.redis", "Transport")
+
+
+@cache
+def modules() -> tuple[ModuleType, ...]:
+    """Return the modules that the channel is written in."""
+    from kombu.transport import redis  # noqa: PLC0415 - only for who has it as a broker
+    from kombu.transport.virtual import base  # noqa: PLC0415 - likewise
+
+    return redis, base
+
+
+def code() -> list[Any]:
+    """Return the functions of the channel that are not called."""
+    channel = modules()[0].Channel
+    return [channel.basic_publish, channel._put]  # noqa: SLF001 - they have no other name
 
 
 def declared(channel: Any, queue: str) -> bool:
     """Note that a queue was declared through this channel; returns False for a channel of another kind."""
-    if not CODE or type(channel) is not kombu_redis.Channel:
+    if type(channel) is not modules()[0].Channel:
         return False
     vars(channel).setdefault(_DECLARED, set()).add(queue)
     return True

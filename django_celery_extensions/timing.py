@@ -10,7 +10,7 @@ from django_celery_extensions.config import UNSET, Unset
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
 
 #: Seconds a claim lasts where nobody says and nothing is known to compute it from.
-ONEDAY_LONG = 24 * 60 * 60.0
+ONE_DAY = 24 * 60 * 60.0
 #: Seconds by which a worker may think that a message has not expired yet.
 CLOCKS_DIFFER = 1.0
 
@@ -46,7 +46,7 @@ class Limits:
 
 
 #: Limits where nobody says and nothing is known.
-DAY_LONG = Limits(stale=ONEDAY_LONG, expires=None)
+DAY_LONG = Limits(stale=ONE_DAY, expires=None)
 
 
 def limits(

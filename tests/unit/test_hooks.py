@@ -103,7 +103,8 @@ def test_success_tells_each_hook_once_in_order(
     told = dict(calls)
     assert told["on_invocation_apply"]["result"] is result
     assert told["on_invocation_trigger"]["result"] is result
-    assert uuid.UUID(result.invocation_id)
+    assert uuid.UUID(result.invocation_id).version == uuid.UUID(result.id).version == 4
+    assert uuid.UUID(result.id).variant == uuid.RFC_4122
     for name in EAGER[:2]:
         assert told[name]["invocation_id"] == result.invocation_id
         assert list(told[name]["args"]) == [5]

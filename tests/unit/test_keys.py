@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
+from django_celery_extensions import keys
 from django_celery_extensions.exceptions import InvalidOption, TaskConfigurationError
 from django_celery_extensions.task import default_unique_key_generator
 from tests.project import tasks
@@ -199,6 +200,44 @@ def test_arguments_are_counted_from_none(declare: Declare) -> None:
     assert default_unique_key_generator(task, "p", None, None) == default_unique_key_generator(
         task, "p", [], {}
     )
+
+
+def nothing() -> None: ...
+
+
+def take_two(x: Any, y: Any) -> None: ...
+
+
+def take_defaults(x: Any, y: Any = None, z: Any = ()) -> None: ...
+
+
+def take_names(x: Any = 1, *, y: Any) -> None: ...
+
+
+def take_places(x: Any, /, y: Any = 2) -> None: ...
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    body=st.sampled_from([nothing, take_two, take_defaults, take_names, take_places, take_any, take_options]),
+    args=st.lists(st.integers() | st.none(), max_size=4),
+    kwargs=st.dictionaries(st.sampled_from("xyzw"), st.integers() | st.none(), max_size=3),
+)
+def test_arguments_are_bound_as_python_binds_them(
+    declare: Declare, monkeypatch: pytest.MonkeyPatch, body: Any, args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    task = declare(body)
+
+    def outcome() -> Any:
+        try:
+            return list(keys.call_arguments(task, args, kwargs).items())
+        except TypeError as exc:
+            return str(exc)
+
+    ours = outcome()
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "_bind_plainly", lambda *_: None)
+        assert outcome() == ours
 
 
 # unique_keys

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pkgutil
 import re
 import threading
 from contextlib import contextmanager
@@ -299,25 +301,47 @@ def test_receiver_that_comes_later_is_told(wire: Wire, task: Any, signal: Any) -
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["replaced", "wrapped"])
 def test_code_that_somebody_patched_is_used(
-    wire: Wire, live_app: Live, task: Any, target: str, when: str
+    wire: Wire, live_app: Live, task: Any, monkeypatch: pytest.MonkeyPatch, target: str, when: str, how: str
 ) -> None:
     """As tracing and users' tests do it."""
     if when == "after":
         learned(task)
     place, _, name = target.rpartition(".")
-    with mock.patch(target, autospec=True, side_effect=getattr(_resolve(place), name)) as patched:
-        vars(live_app.app).pop("amqp", None)  # it keeps what it has found
-        task.delay()
-        task.delay()
-    assert patched.call_count == 2
+    owner = pkgutil.resolve_name(place)
+    calls: list[str] = []
+    original = vars(owner).get(name) or getattr(owner, name)
+
+    @functools.wraps(original)
+    def other(*args: Any, **options: Any) -> Any:
+        calls.append(target)
+        return original(*args, **options)
+
+    monkeypatch.setattr(owner, name, other if how == "replaced" else Wrapper(other, original))
+    vars(live_app.app).pop("amqp", None)  # it keeps what it has found
+    task.delay()
+    task.delay()
+    assert len(calls) == 2
     assert wire.short == 0
 
 
-def _resolve(path: str) -> Any:
-    import pkgutil
+class Wrapper:
+    """A wrapper that says it is what it wraps, as those of wrapt do."""
 
-    return pkgutil.resolve_name(path)
+    def __init__(self, call: Callable[..., Any], wrapped: Any) -> None:
+        self._call, self._wrapped = call, wrapped
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._call(*args, **options)
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return (
+            Wrapper(functools.partial(self._call, instance), self._wrapped) if instance is not None else self
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
 
 
 def test_app_whose_sending_was_replaced_is_asked(wire: Wire, live_app: Live, task: Any) -> None:

@@ -1,72 +1,179 @@
-"""A command of ours is on the wire what redis-py would make of it."""
+"""A command by the shorter way is what redis-py would have made of it."""
 
 from __future__ import annotations
 
+import functools
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis.exceptions import DataError, ResponseError
+import redis as redis_py
+from hypothesis import given
+from hypothesis import strategies as st
 
-from django_celery_extensions.stores import redis_command
+from django_celery_extensions.stores.redis_command import _is_plain, command, pack
+from tests.processes import ROOT
+from tests.servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from redis import Redis
+WORDS = st.lists(
+    st.text() | st.binary() | st.integers() | st.binary(min_size=7000, max_size=7000), max_size=5
+)
 
-    from tests.servers import RedisServer
-
-WORDS: list[tuple[Any, ...]] = [
-    ("PING",),
-    ("SET", "key", ""),
-    ("SET", "key", "é漢 字\r\n$1"),
-    ("SET", "key", b"\x00\xff\r\n"),
-    ("SET", "key", 0),
-    ("SET", "key", -(10**18)),
-    ("SET", "key", "x" * 100_000),
-]
+since_6 = pytest.mark.skipif(redis_py.VERSION < (6,), reason="older ones are left to their own way")
 
 
-class Text(str):
-    """As django-redis makes of keys."""
-
-    __slots__ = ()
-
-
-@pytest.fixture
-def client(store_server: RedisServer) -> Iterator[Redis]:
-    with store_server.client() as found:
-        yield found
+@given(words=WORDS)
+def test_it_is_packed_as_by_redis_py(words: list[Any]) -> None:
+    theirs = redis_py.Connection().pack_command("EVALSHA", *words)
+    assert b"".join(pack(["EVALSHA", *words]) or []) == b"".join(theirs)
 
 
-@pytest.mark.parametrize("words", WORDS, ids=lambda words: repr(words)[:40])
-def test_packed_as_redis_py_does(client: Redis, words: tuple[Any, ...]) -> None:
-    with client.client() as own:
-        connection = own.connection
-        assert connection is not None
-        assert redis_command._packed(words) == b"".join(connection.pack_command(*words))
-    assert redis_command.command(client, *words)
+@pytest.mark.parametrize("wrong", [None, True, [1]])
+def test_value_that_redis_can_not_have_is_refused(store_server: RedisServer, wrong: Any) -> None:
+    with store_server.client() as client, pytest.raises(redis_py.DataError):
+        command(client, "SET", "key", wrong)
 
 
-def test_what_is_no_plain_value_is_left_to_redis_py(client: Redis) -> None:
-    redis_command.command(client, "SET", Text("key"), 1.5)
-    assert redis_command.command(client, "GET", "key") == b"1.5"
-    for wrong in (None, True, [1]):
-        with pytest.raises(DataError):
-            redis_command.command(client, "SET", "key", wrong)
-    assert redis_command.command(client, "GET", "key") == b"1.5"
+@pytest.mark.parametrize(
+    "words", [("ECHO", "ä"), ("ECHO", b"\xff\n"), ("LPUSH", "k", "x" * 100_000), ("HGET", "text", "x")]
+)
+@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3}], ids=str)
+def test_answers_are_the_same(
+    store_server: RedisServer, redis: redis_py.Redis, words: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    def outcome(ask: Callable[..., Any]) -> Any:
+        try:
+            return ask(*words)
+        except (redis_py.ResponseError, UnicodeDecodeError) as exc:
+            return repr(exc)
+
+    redis.set("text", "x")
+    with store_server.client(**options) as client:
+        theirs = outcome(client.execute_command)
+        redis.delete("k")
+        assert outcome(functools.partial(command, client)) == theirs
 
 
-def test_encoding_of_a_connection_is_kept(store_server: RedisServer) -> None:
-    with store_server.client(encoding="latin-1", decode_responses=True) as client:
-        redis_command.command(client, "SET", "key", "é")
-        assert redis_command.command(client, "GET", "key") == client.get("key") == "é"
+@since_6
+def test_errors_of_the_server_are_raised_and_leave_the_connection(store_server: RedisServer) -> None:
     with store_server.client() as client:
-        assert client.get("key") == b"\xe9"
+        for _ in range(3):
+            with pytest.raises(redis_py.exceptions.NoScriptError):
+                command(client, "EVALSHA", "0" * 40, 0)
+        assert command(client, "ECHO", "x") == b"x"
+        assert len(client.connection_pool._available_connections) == 1
 
 
-def test_error_of_the_server_leaves_the_connection_in_order(client: Redis) -> None:
-    for _ in range(3):
-        with pytest.raises(ResponseError):
-            redis_command.command(client, "NOTHING")
-        assert redis_command.command(client, "ECHO", "words") == b"words"
+class Wrapper:
+    """A wrapper that says it is what it wraps, as those of wrapt do."""
+
+    def __init__(self, call: Callable[..., Any], wrapped: Any) -> None:
+        self._call, self._wrapped = call, wrapped
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return self if instance is None else functools.partial(self._call, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
+@pytest.mark.parametrize("how", ["replaced", "wrapped"])
+def test_who_watches_the_client_sees_the_command(
+    store_server: RedisServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    seen = []
+    original = redis_py.Redis.execute_command
+
+    @functools.wraps(original)
+    def watching(self: Any, *words: Any, **options: Any) -> Any:
+        seen.append(words)
+        return original(self, *words, **options)
+
+    with store_server.client() as client:
+        command(client, "ECHO", "x")
+        monkeypatch.setattr(
+            redis_py.Redis, "execute_command", watching if how == "replaced" else Wrapper(watching, original)
+        )
+        assert command(client, "ECHO", "x") == b"x"
+    assert seen == [("ECHO", "x")]
+
+
+@pytest.mark.parametrize(
+    "options", [{"encoding": "latin-1"}, {"single_connection_client": True}, {"max_connections": 3}], ids=str
+)
+def test_clients_of_other_kinds_are_asked_themselves(
+    store_server: RedisServer, redis: redis_py.Redis, options: dict[str, Any]
+) -> None:
+    with store_server.client(**options) as client:
+        plain = "max_connections" in options and redis_py.VERSION >= (6,)
+        assert _is_plain(client) is plain
+        redis.set(b"\xe4" if "encoding" in options else "ä", "found")
+        assert command(client, "GET", "ä") == b"found"
+
+
+@since_6
+def test_restarted_server_is_asked_again(make_server: Any) -> None:
+    server: RedisServer = make_server(RedisServer)
+    with server.client() as client:
+        assert command(client, "ECHO", "x") == b"x"
+        server.restart()
+        assert command(client, "ECHO", "y") == b"y"
+
+
+@since_6
+def test_server_that_is_gone_is_tried_as_often_as_by_redis_py(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: RedisServer = make_server(RedisServer)
+    tries = []
+    connect = redis_py.Connection._connect
+    monkeypatch.setattr(redis_py.Connection, "_connect", lambda self: (tries.append(1), connect(self))[1])
+
+    def tried(ask: Callable[..., Any]) -> int:
+        server.restart()
+        ask("ECHO", "x")
+        server.kill()
+        before = len(tries)
+        with pytest.raises(redis_py.ConnectionError):
+            ask("ECHO", "x")
+        return len(tries) - before
+
+    with server.client(retry=redis_py.retry.Retry(redis_py.backoff.NoBackoff(), 2)) as client:
+        assert tried(functools.partial(command, client)) == tried(client.execute_command) >= 3
+        assert not client.connection_pool._in_use_connections
+
+
+class Interrupted(BaseException):
+    """Raised in the middle of a command."""
+
+
+@since_6
+def test_interrupted_command_leaves_no_answer_behind(store_server: RedisServer) -> None:
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with store_server.client() as client:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupted):
+                command(client, "BLPOP", "nothing", 1)
+            assert command(client, "ECHO", "x") == b"x"
+            assert not client.connection_pool._in_use_connections
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_redis_is_imported_by_who_uses_it() -> None:
+    code = (
+        "import sys, django.conf; django.conf.settings.configure();"
+        "import django_celery_extensions.task;"
+        "sys.exit('redis' in sys.modules or 'kombu.transport.redis' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
