@@ -129,12 +129,18 @@ class RedisStore(Renewer):
 
     def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
         """See :meth:`Renewer.renew`; all in one pipeline."""
+        # In full once, as a pipeline can't answer a missing script: the server has it for all that follow. Where
+        # somebody takes it from the server just then, the heartbeat tries again soon.
+        known: set[str] = set()
+        everywhere = is_one_server(self._client)
         with translated_errors(), self._client.pipeline(transaction=False) as pipe:
             for holding, lasts in holdings:
                 script, keys, args = renewal(holding, self.key, lasts)
-                # In full: a pipeline can't answer a missing script, and renewals are rare. By its name: the pipeline
-                # of a cluster has no eval().
-                pipe.execute_command("EVAL", script.text, len(keys), *keys, *args)
+                command = ("EVALSHA", script.sha) if script.sha in known else ("EVAL", script.text)
+                if everywhere:
+                    known.add(script.sha)
+                # By its name: the pipeline of a cluster has no eval().
+                pipe.execute_command(*command, len(keys), *keys, *args)
             return [bool(kept) for kept in pipe.execute()]
 
     def key(self, key: str) -> str:

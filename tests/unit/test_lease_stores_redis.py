@@ -193,6 +193,15 @@ def test_lock_whose_hash_was_taken_away_is_lost(store: LeaseStore, client: redis
     assert take(store, "u").fence > holding.fence
 
 
+def test_renewal_carries_its_script_once(store: LeaseStore, server: RedisServer, client: redis.Redis) -> None:
+    held = [take(store, f"t{number}", name=f"n{number}") for number in range(3)]
+    client.script_flush()
+    with server.recording() as recorded:
+        assert store.renew([(each, 30.0) for each in held]) == [True] * 3
+    commands = [command for command in recorded if command[0] != "CLIENT"]
+    assert [command[0] for command in commands] == ["EVAL", "EVALSHA", "EVALSHA"]
+
+
 # keys
 
 
