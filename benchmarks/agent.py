@@ -1,18 +1,23 @@
 """Runs one peer in its venv: `python benchmarks/agent.py PEER`. JSON lines in, JSON lines out; see :mod:`benchmarks`.
 `python benchmarks/agent.py PEER worker` is a worker of that peer instead.
 
-The folder of this file comes first on the path, so that `peers` is there and this repository's package is not.
+Neither this file's folder nor the repository is on its path: what is imported comes from the venv, but for `peers`.
 """
 
 from __future__ import annotations
 
-import importlib
+import cProfile
+import importlib.util
+import io
 import json
 import os
 import platform
+import pstats
 import sys
 import traceback
+from functools import partial
 from importlib.metadata import distributions, version
+from pathlib import Path
 from time import process_time_ns
 from types import GeneratorType
 from typing import IO, Any
@@ -26,6 +31,34 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 def reason(exc: BaseException) -> str:
     """Say in one line what went wrong."""
     return f"{type(exc).__name__}: {exc}".splitlines()[0][:200]
+
+
+def peer_module(name: str) -> Any:
+    """Return the module of a peer, from the package next to this file."""
+    if "peers" not in sys.modules:
+        home = Path(__file__).resolve().with_name("peers")
+        spec = importlib.util.spec_from_file_location("peers", home / "__init__.py")
+        assert spec is not None  # noqa: S101 - for mypy
+        assert spec.loader is not None  # noqa: S101 - for mypy
+        package = sys.modules["peers"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(package)
+    return importlib.import_module(f"peers.{name}")
+
+
+def servers_of(said: dict[str, Any]) -> Any:
+    """Return the servers that the conductor told of."""
+    return importlib.import_module("peers.base").Servers(**said)
+
+
+def profile(measure: Any, calls: int) -> dict[str, Any]:
+    """Return where the time of so many calls goes: the functions at the top, and how many calls of Python each makes."""
+    measure(100)  # connected, loaded
+    with cProfile.Profile() as found:
+        measure(calls)
+    text = io.StringIO()
+    stats = pstats.Stats(found, stream=text).strip_dirs()
+    stats.sort_stats("tottime").print_stats(30).sort_stats("cumulative").print_stats(30)
+    return {"text": text.getvalue(), "made": stats.total_calls // calls}
 
 
 class Agent:
@@ -42,10 +75,8 @@ class Agent:
     def begin(self, name: str, servers: dict[str, Any]) -> bool:
         """Import the peer and tell what it can do."""
         try:
-            from peers.base import Servers
-
-            module = importlib.import_module(f"peers.{name}")
-            self._measures = module.measures(Servers(**servers))
+            module = peer_module(name)
+            self._measures = module.measures(servers_of(servers))
         except Exception as exc:
             traceback.print_exc()
             self.say(error=reason(exc))
@@ -62,8 +93,11 @@ class Agent:
         for line in lines:
             asked = json.loads(line)
             try:
+                measure = self._measures[asked["measure"]]
+                if asked.get("profile"):
+                    measure = partial(profile, measure)
                 busy = process_time_ns()
-                answer = self._measures[asked["measure"]](asked["calls"])
+                answer = measure(asked["calls"])
                 busy = process_time_ns() - busy
                 # A measure of two processes tells where it is before it has an answer.
                 for each in answer if isinstance(answer, GeneratorType) else (answer,):
@@ -75,13 +109,12 @@ class Agent:
 
 def work(name: str, servers: dict[str, Any]) -> None:
     """Be a worker until killed."""
-    from peers.base import Servers
-
-    importlib.import_module(f"peers.{name}").worker(Servers(**servers))
+    peer_module(name).worker(servers_of(servers))
 
 
 def main() -> int:
     """Answer on what was standard output; what libraries print goes to the log."""
+    sys.path.pop(0)  # this file's folder
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     agent, servers = Agent(out), json.loads(os.environ["BENCH_SERVERS"])

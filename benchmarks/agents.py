@@ -77,10 +77,10 @@ class Agent:
         self.ask(measure, calls)
         return self.answer(patience)
 
-    def ask(self, measure: str, calls: int = 1) -> None:
+    def ask(self, measure: str, calls: int = 1, *, profile: bool = False) -> None:
         """Tell it what to run."""
         assert self._process.stdin is not None  # noqa: S101 - for mypy
-        line = json.dumps({"measure": measure, "calls": calls}) + "\n"
+        line = json.dumps({"measure": measure, "calls": calls, "profile": profile}) + "\n"
         try:
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()

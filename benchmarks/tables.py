@@ -22,6 +22,12 @@ CALLS = {
     "enqueue.on_commit": "on commit",
     "enqueue.on_commit_1000": "1,000 on commit at once",
 }
+#: What helps to read it.
+ASIDE = {
+    ("enqueue.control", "ours"): "the control: a plain `celery.Task` in the process of `DjangoTask`",
+    ("enqueue.transaction", "plain"): "an empty transaction, which each call on commit has around it",
+    ("enqueue.ping", "floor"): "the floor: PING through a bare socket",
+}
 MICRO, MILLI = 1e3, 1e6
 LONGEST_REASON = 160
 #: What a peer does not have.
@@ -100,14 +106,10 @@ def calls(peers: Sequence[Peer], found: Found) -> list[str]:
         waits = [found.facts.get(name, {}).get(peer.name, {}).get("waits") for name in list(CALLS)[:3]]
         told = ", ".join(NOTHING if each is None else f"{each:g}" for each in waits)
         rows.append([names[peer.name], *(in_words(found.at(name, peer.name), MICRO) for name in CALLS), told])
-    control = found.cell("enqueue.control", "ours")
-    if control is not None:
-        label = "the control: a plain `celery.Task` in the process of `DjangoTask`"
-        rows.append([label, in_words(control, MICRO), *[NOTHING] * (len(columns) - 2)])
-    ping = found.cell("enqueue.ping", "floor")
-    if ping is not None:
-        label = "the floor: PING through a bare socket"
-        rows.append([label, in_words(ping, MICRO), *[NOTHING] * (len(columns) - 2)])
+    for (measure, peer_name), label in ASIDE.items():
+        cell = found.cell(measure, peer_name)
+        if cell is not None:
+            rows.append([label, in_words(cell, MICRO), *[NOTHING] * (len(columns) - 2)])
     return lines_of(columns, rows + missing(found, names, len(columns)))
 
 

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from benchmarks.stage import Stage
 
 CALLS = tuple(
-    f"enqueue.{name}" for name in "not_unique free duplicate ignored on_commit control ping".split()
+    f"enqueue.{name}"
+    for name in "not_unique free duplicate ignored on_commit control transaction ping".split()
 )
 AT_ONCE = "enqueue.on_commit_1000"
 MEASURES = (*CALLS, AT_ONCE)
-COUNTED = [name for name in MEASURES if name != "enqueue.ping"]
+COUNTED = [name for name in MEASURES if name not in ("enqueue.ping", "enqueue.transaction")]
 #: What goes out in batches is counted over many, and what waits a second over few.
 OFTEN = {("ours", AT_ONCE): BATCHED, ("celery_heimdall", "enqueue.duplicate"): Often(few=1, more=2)}
 #: What the ratio of each measure is to, where it is not a call of the base that is not unique.

@@ -95,12 +95,20 @@ def commit_calls(delay: Callable[..., Any]) -> dict[str, Measure]:
         with transaction.atomic():
             call(value)
 
+    def empty(_: Any) -> None:
+        with transaction.atomic():
+            pass
+
     def all_in_one(values: list[Any]) -> None:
         with transaction.atomic():
             for value in values:
                 call(value)
 
-    return {"enqueue.on_commit": calling(alone), "enqueue.on_commit_1000": together(all_in_one)}
+    return {
+        "enqueue.transaction": calling(empty),
+        "enqueue.on_commit": calling(alone),
+        "enqueue.on_commit_1000": together(all_in_one),
+    }
 
 
 def one(delay: Callable[..., Any]) -> Callable[[Any], Any]:
