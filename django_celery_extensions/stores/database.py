@@ -2,7 +2,7 @@
 
 The cache's own ``add`` and ``get`` look first and then write: of those who find a value that has ended, several get
 in, and one of them deletes what another has just written. So a step begins with a lock of its name: an advisory one
-in PostgreSQL; elsewhere a row that it writes, and deletes before it commits, for which others have to wait.
+in PostgreSQL and MySQL; elsewhere a row that it writes, and deletes before it commits, for which others have to wait.
 
 A step is never part of a transaction of the caller's, where nobody else would see it before the commit, and nobody
 at all after a rollback. Where such a one is open, the step has a connection of its own. SQLite has one writer, so
@@ -29,23 +29,32 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 
+#: Seconds that a step waits in MySQL for the lock of its name; elsewhere it waits as long as the database lets it.
+MYSQL_PATIENCE = 50
+
+
 @contextmanager
 def exclusive(cache: DatabaseCache, name: str) -> Iterator[None]:
     """Make the block the only step of that name: what it reads and writes in the cache is one transaction."""
     entry, table = _entry_and_table(cache)
     alias = router.db_for_write(entry)
+    digest = sha256(name.encode()).digest()
     with _outside_of_the_caller_s_transaction(alias):
         connection = connections[alias]
         # Also what it reads: a replica may not have heard yet.
-        with _in_place_of(router.db_for_read(entry), connection), transaction.atomic(using=alias):
-            digest = sha256(name.encode()).digest()
-            if connection.vendor == "postgresql":
-                _lock_in_postgresql(connection, int.from_bytes(digest[:8], "big", signed=True))
-                yield
-            else:
-                key = cache.make_and_validate_key(f"dce:step:{digest[:16].hex()}")
-                with _row(connection, table, key):
+        with _in_place_of(router.db_for_read(entry), connection):
+            if connection.vendor == "mysql":
+                with _lock_in_mysql(connection, f"dce:{digest[:16].hex()}"), transaction.atomic(using=alias):
                     yield
+                return
+            with transaction.atomic(using=alias):
+                if connection.vendor == "postgresql":
+                    _lock_in_postgresql(connection, int.from_bytes(digest[:8], "big", signed=True))
+                    yield
+                else:
+                    key = cache.make_and_validate_key(f"dce:step:{digest[:16].hex()}")
+                    with _row(connection, table, key):
+                        yield
 
 
 def _entry_and_table(cache: Any) -> tuple[Any, str]:
@@ -60,6 +69,21 @@ def _lock_in_postgresql(connection: BaseDatabaseWrapper, number: int) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(f"{isolation}SELECT pg_advisory_xact_lock({number})")
+
+
+@contextmanager
+def _lock_in_mysql(connection: BaseDatabaseWrapper, name: str) -> Iterator[None]:
+    """Have the lock of that name; a row would do too, but those who wait for one there deadlock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK(%s, %s)", [name, MYSQL_PATIENCE])
+        if cursor.fetchone() != (1,):
+            msg = f"the lock {name} in MySQL was not to be had within {MYSQL_PATIENCE} seconds"
+            raise StoreUnavailable(msg)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
 
 
 @contextmanager

@@ -147,8 +147,11 @@ def test_isolation_that_the_project_has_configured_does_not_matter(
 ) -> None:
     """Naive: who waited for another one sees the table as it was before, in which there is no claim."""
     entry = postgresql_server.settings(connections.settings["default"])
-    for isolation in (IsolationLevel.SERIALIZABLE, IsolationLevel.REPEATABLE_READ):
-        entry["OPTIONS"] = {"isolation_level": isolation}
+    for isolation, server_side in (
+        (IsolationLevel.SERIALIZABLE, True),
+        (IsolationLevel.REPEATABLE_READ, False),
+    ):
+        entry["OPTIONS"] = {"isolation_level": isolation, "server_side_binding": server_side}
         with django_db_blocker.unblock(), database_cache(settings, entry) as cache:
             backend = Backend(name="postgresql", store=claim_store(), cache=cache, shortest=1.0)
             for number in range(3):
