@@ -101,6 +101,6 @@ build:  ## sdist and wheel in dist/, checked
 
 clean:  ## remove .venv and everything that was made
 	@echo "==> removing .venv, build/, dist/ and caches"
-	@rm -rf .venv .tox docs/_build build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis
+	@rm -rf .venv .bench .tox docs/_build build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
