@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 from django_celery_extensions.stores import claim_store
@@ -169,9 +170,14 @@ def default_database(entry: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        connections["default"].close()
+        close_for_good("default")
         connections.settings["default"] = entry_before
         connections["default"] = before
+
+
+def close_for_good(alias: str) -> None:
+    """Close this thread's connection, also to a database in memory, which Django keeps open."""
+    BaseDatabaseWrapper.close(connections[alias])
 
 
 class ClaimsRouter:

@@ -16,6 +16,7 @@ from django.test import AsyncClient, Client, TestCase, TransactionTestCase
 from django.urls import path
 
 from tests.project import tasks
+from tests.unit.stores import close_for_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ def in_a_block(function: Callable[[], None]) -> Callable[[], None]:
             with transaction.atomic():
                 function()
         finally:
-            connections.close_all()  # of the thread that Django runs us in
+            close_for_good("default")  # of the thread that Django runs us in
 
     return run
 
