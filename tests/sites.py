@@ -35,11 +35,9 @@ class Site:
     workers: list[Worker] = field(default_factory=list)
 
     def start_worker(self, **options: Any) -> Worker:
-        env = {
-            "TEST_SETTINGS": json.dumps({**self.settings, "CELERY_TASK_ALWAYS_EAGER": False}),
-            "TEST_DATABASE": str(self.database),
-        }
-        options["env"] = {**env, **options.get("env", {})}
+        databases = {"default": {"ENGINE": "django.db.backends.sqlite3", **in_file(self.database)}}
+        settings = {**self.settings, "CELERY_TASK_ALWAYS_EAGER": False, "DATABASES": databases}
+        options["env"] = {"TEST_SETTINGS": json.dumps(settings), **options.get("env", {})}
         self.workers.append(Worker(**options))
         return self.workers[-1].ready()
 
@@ -68,16 +66,23 @@ def site(store: RedisServer, database: Path, **settings: Any) -> Iterator[Site]:
                 worker.close()
 
 
+def in_file(path: Path) -> dict[str, Any]:
+    """Return what DATABASES says of a SQLite file that several processes write to."""
+    # A transaction that reads first and then wants to write fails at once, whatever the timeout.
+    return {"NAME": str(path), "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"}}
+
+
 @contextmanager
 def in_database(path: Path) -> Iterator[None]:
     """Use this SQLite file in this process, in all its threads, in place of the test database."""
     known = connections["default"]
     configuration = connections.settings["default"]
-    name, configuration["NAME"] = configuration["NAME"], str(path)
+    before = dict(configuration)
+    configuration.update(in_file(path))
     connections["default"] = connections.create_connection("default")
     try:
         yield
     finally:
         connections["default"].close()
         connections["default"] = known
-        configuration["NAME"] = name
+        configuration.update(before)
