@@ -35,13 +35,13 @@ def of_django(**values: Any) -> Celery:
         mock.patch.dict("os.environ", DJANGO_SETTINGS_MODULE=module.__name__),
     ):
         _ = lazy.SECRET_KEY
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.config_from_object(lazy, namespace="CELERY")
     return app
 
 
 def of_old_names(**values: Any) -> Celery:
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.config_from_object(
         {f"CELERY_{name.removeprefix('task_').upper()}": value for name, value in values.items()}
     )
@@ -49,25 +49,25 @@ def of_old_names(**values: Any) -> Celery:
 
 
 def of_a_dict(**values: Any) -> Celery:
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.config_from_object(dict(values))
     return app
 
 
 def of_an_object(**values: Any) -> Celery:
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.config_from_object(type("Config", (), values))
     return app
 
 
 def of_updates(**values: Any) -> Celery:
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.conf.update(values)
     return app
 
 
 def of_itself(**values: Any) -> Celery:
-    return Celery("test", changes=values)
+    return Celery("test", changes=values, set_as_current=False)
 
 
 MAKERS = [of_django, of_old_names, of_a_dict, of_an_object, of_updates, of_itself]
@@ -93,7 +93,7 @@ def test_what_changes_is_seen(make: Callable[..., Celery]) -> None:
 
 
 def test_change_of_djangos_settings_is_seen() -> None:
-    app = Celery("test")
+    app = Celery("test", set_as_current=False)
     app.config_from_object("django.conf:settings", namespace="CELERY")
     assert configured(app, "task_default_queue") == ["celery"]
     with override_settings(CELERY_TASK_DEFAULT_QUEUE="other"):
