@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from django_celery_extensions.timing import Limits
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     """A call that has been checked: what it asks of the store and what its message will say."""
 
@@ -109,6 +109,7 @@ class Plan:
                 name=name,
                 stale=self.limits.stale,
                 expires=self.limits.expires if expiry_is_ours else None,
+                claimed=policy.unique,
                 canvas=self.canvas,
             )
             ask = Ask(

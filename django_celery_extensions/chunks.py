@@ -43,7 +43,7 @@ CHUNK = 500
 MOST_BYTES = 4_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """A call that has been checked, on its way."""
 
@@ -87,7 +87,7 @@ def _next_chunk(items: list[Item]) -> list[Item]:
     return list(takewhile(lambda item: not item.call.invocation.eager, items[:CHUNK]))
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class _Parcel:
     """A message that is ready to be sent."""
 

@@ -139,10 +139,10 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
     invocation, header, result = call.invocation, call.header, call.invocation.result
     options = dict(invocation.options)
     if header is not None:
-        if answer.verdict is Verdict.FREE:
+        if answer.verdict is not Verdict.FREE:
+            header = replace(header, claimed=False, follows=answer.task_id, expires=None)
+        elif header.claimed != (answer.fence > 0):  # sent without a claim
             header = replace(header, claimed=answer.fence > 0)
-        else:
-            header = replace(header, follows=answer.task_id, expires=None)
         add_header(task, options, header)
     outer = sending.set(result)
     try:

@@ -50,7 +50,7 @@ class Outcome(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
     """One call: its id, what was asked, and the result that the caller holds."""
 
@@ -64,7 +64,7 @@ class Invocation:
     eager: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
     """What a message says about its claim and its ignore window."""
 

@@ -34,7 +34,7 @@ class Verdict(str, Enum):
     WINDOW = "window"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
     """A task that wants to be queued (``token`` empty) or to run (``token`` of the execution).
 
@@ -57,7 +57,7 @@ class Ask:
     patient: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """The verdict, and the fence of a new claim.
 
@@ -70,7 +70,7 @@ class Answer:
     fence: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Holding:
     """A claim as it stands in a store. ``token`` is empty while its task is queued."""
 
