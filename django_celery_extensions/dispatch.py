@@ -81,13 +81,21 @@ def conclude(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> No
         publish(task, call, answer, send)
     elif answer.verdict is Verdict.WINDOW or call.on_conflict == "skip":
         result.ignore()
+        _log(task, call, "is ignored because of", answer.task_id)
         events.IGNORED.tell(task, *call.told, answer.task_id, call.given, result)
     else:
         result.joined(answer.task_id, _still_held(task, call, answer.task_id))
+        _log(task, call, "is a duplicate of", answer.task_id)
         events.UNIQUE.tell(task, *call.told, answer.task_id, call.given, result)
         if call.on_conflict == "raise":
             raise UniqueTaskConflict(task.name, answer.task_id)
         _add_to_parent(task, result, call.given)
+
+
+def _log(task: DjangoTask, call: Prepared, what: str, task_id: str) -> None:
+    if call.header is not None and logger.isEnabledFor(logging.INFO):
+        extra = {**call.header.log_extra, "task_id": task_id}
+        logger.info("a call of %s %s %s", task.name, what, task_id, extra=extra)
 
 
 def admit(task: DjangoTask, call: Prepared) -> Answer:
@@ -186,7 +194,13 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     except StoreUnavailable as exc:
         if token:
             owe_queued(Holding(name=header.name, task_id=header.task_id, token=token), lasts)
-        logger.warning("the claim of %s[%s] is not armed for its retry: %s", task.name, task_id, exc)
+        logger.warning(
+            "the claim of %s[%s] is not armed for its retry: %s",
+            task.name,
+            task_id,
+            exc,
+            extra=header.log_extra,
+        )
     if running:
         execution.handed_over = True
     try:
@@ -222,7 +236,7 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
             header.name,
             header.stale,
             exc,
-            extra={"task_id": header.task_id, "key": header.name},
+            extra=header.log_extra,
         )
 
 

@@ -127,7 +127,7 @@ class Execution:
                 self.task_id,
                 self.task.policy.lease,
                 exc,
-                extra={"task_id": self.task_id, "key": self.header.name},
+                extra=self.header.log_extra,
             )
 
     def give_up_queued(self) -> None:
@@ -135,7 +135,13 @@ class Execution:
         try:
             claim_store(eager=self.eager).settle(self._holding(), lost=True)
         except StoreUnavailable as exc:
-            logger.warning("the claim of %s[%s] ends by itself: %s", self.task.name, self.task_id, exc)
+            logger.warning(
+                "the claim of %s[%s] ends by itself: %s",
+                self.task.name,
+                self.task_id,
+                exc,
+                extra=self.header.log_extra,
+            )
 
     def end(self, exc: BaseException) -> None:
         """Settle the claim after the body raised."""
@@ -172,7 +178,11 @@ class Execution:
         except StoreUnavailable as exc:
             owe_queued(self._holding(), lasts)
             logger.warning(
-                "the claim of %s[%s] is not kept for its next run: %s", self.task.name, self.task_id, exc
+                "the claim of %s[%s] is not kept for its next run: %s",
+                self.task.name,
+                self.task_id,
+                exc,
+                extra=self.header.log_extra,
             )
 
     def stay_queued(self, countdown: float) -> None:
@@ -216,7 +226,11 @@ class Execution:
             except StoreUnavailable as exc:
                 owe_queued(self._holding(), self.header.stale + countdown)
                 logger.warning(
-                    "the claim of %s[%s] is not armed for its wait: %s", self.task.name, self.task_id, exc
+                    "the claim of %s[%s] is not armed for its wait: %s",
+                    self.task.name,
+                    self.task_id,
+                    exc,
+                    extra=self.header.log_extra,
                 )
         if self.header.expires is not None:
             self.request.expires = None  # ours, counted anew for this wait
@@ -230,7 +244,7 @@ class Execution:
             self.task.name,
             self.task_id,
             why,
-            extra={"task_id": self.task_id, "key": self.header.name},
+            extra=self.header.log_extra,
         )
         return Ignore(why)
 
@@ -329,11 +343,21 @@ def abandon(
             settle()
     except StoreUnavailable as exc:
         logger.warning(
-            "the claim of %s[%s] is settled when the store is back: %s", task.name, header.task_id, exc
+            "the claim of %s[%s] is settled when the store is back: %s",
+            task.name,
+            header.task_id,
+            exc,
+            extra=header.log_extra,
         )
         if queued:
             owe_queued(holding, lasts)
         else:
             heartbeat.owe(settle)
     except CeleryError as exc:  # the cache can't be used
-        logger.warning("the claim of %s[%s] ends by itself: %s", task.name, header.task_id, exc)
+        logger.warning(
+            "the claim of %s[%s] ends by itself: %s",
+            task.name,
+            header.task_id,
+            exc,
+            extra=header.log_extra,
+        )

@@ -159,14 +159,25 @@ def _follower_is_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
 def _without_store(execution: Execution, exc: StoreUnavailable) -> Answer:
     """Decide what becomes of a message when the store stays away: sent again, or run unclaimed if it may."""
     if execution.task.policy.on_store_error == "publish":
-        logger.warning("task %s[%s] runs without a claim: %s", execution.task.name, execution.task_id, exc)
+        _tell("runs without a claim", execution, exc)
         return Answer(verdict=Verdict.FREE)
     if execution.eager:
         raise exc
-    logger.warning("task %s[%s] waits for the store: %s", execution.task.name, execution.task_id, exc)
+    _tell("waits for the store", execution, exc)
     waits = execution.wait(str(exc), follows=execution.header.follows, countdown=WAIT_LONGEST)
     execution.stay_queued(WAIT_LONGEST)
     raise waits from exc
+
+
+def _tell(what: str, execution: Execution, exc: Exception) -> None:
+    logger.warning(
+        "task %s[%s] %s: %s",
+        execution.task.name,
+        execution.task_id,
+        what,
+        exc,
+        extra=execution.header.log_extra,
+    )
 
 
 def watch(task: DjangoTask, trace: Callable[..., Any]) -> Callable[..., Any]:

@@ -89,6 +89,11 @@ class Header:
     #: Owner token that the worker gave to this delivery; never sent.
     token: str = ""
 
+    @property
+    def log_extra(self) -> dict[str, Any]:
+        """What a log line about the task carries."""
+        return {"task_id": self.task_id, "invocation_id": self.invocation_id, "key": self.name}
+
     def pack(self) -> dict[str, Any]:
         """Return the header as a message carries it."""
         packed: dict[str, Any] = {

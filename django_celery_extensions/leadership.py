@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery.utils import uuid
 
@@ -128,13 +128,17 @@ class Leadership:
         self._token = uuid()
         give_back(lease)
 
+    @property
+    def _log_extra(self) -> dict[str, Any]:
+        return {"key": self.name} if self._lease is None else self._lease.log_extra
+
     def _tell(self, state: State, detail: str) -> None:
         before, self._state = self._state, state
         if before is state:
             return
         ordinary = before is State.STARTING or (before, state) == (State.STANDING_BY, State.LEADING)
         level = logging.INFO if ordinary and state in (State.LEADING, State.STANDING_BY) else logging.WARNING
-        logger.log(level, "beat %s %s: %s", self.name, state.value, detail, extra={"key": self.name})
+        logger.log(level, "beat %s %s: %s", self.name, state.value, detail, extra=self._log_extra)
 
 
 def beat_name() -> str:

@@ -88,7 +88,13 @@ def start_once(task: DjangoTask) -> None:
     except StoreUnavailable as exc:
         raise come_back(task, request, str(exc)) from exc
     except TaskConfigurationError as exc:  # not even a later try could tell
-        logger.warning("task %s[%s] runs, though it may have run before: %s", task.name, request.id, exc)
+        logger.warning(
+            "task %s[%s] runs, though it may have run before: %s",
+            task.name,
+            request.id,
+            exc,
+            extra={"task_id": request.id},
+        )
         return
     if not first:
         why = f"another message of this slot of {header.entry!r} was started before"
