@@ -90,7 +90,7 @@ tutorial:  ## walk docs/tutorial.md in an empty virtual environment
 screenshots:  ## the pictures in README and docs, with a headless Chromium
 	@.ci/install-servers
 	@.ci/venv test
-	@$(PY) -m example_project.screenshots
+	@$(PY) -m tests.screenshots
 
 build:  ## sdist and wheel in dist/, checked
 	@.ci/venv package

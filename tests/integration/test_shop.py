@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from example_project.browser import BrowserMissing, open_browser
+from tests.browser import BrowserMissing, open_browser
 from tests.conftest import unless_missing
 from tests.processes import Process
 from tests.servers import ServerMissing, free_port

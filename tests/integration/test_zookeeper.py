@@ -186,7 +186,15 @@ def test_frozen_holder_has_lost_it_for_good(
     (holder,) = zookeeper_store.holders(name)
     assert holder.fence > fence
     member.thaw()
-    assert member("renew", "frozen") is False
+
+    def renewed() -> list[bool]:
+        try:
+            return [member("renew", "frozen")]
+        except RuntimeError as exc:  # its connection is made anew: that may take longer than it waits
+            assert "StoreUnavailable" in str(exc)
+            return []
+
+    assert wait_until(renewed, timeout=15) == [False]
     assert member("renew", "frozen") is False
     assert member("give_back", "frozen") is False
     assert [holder.token for holder in zookeeper_store.holders(name)] == ["next"]

@@ -323,7 +323,13 @@ OPTIONS: list[Row] = [
         here={"headers": lambda value, _: value["who"] == "ada"},
     ),
     header("shadow", "other.name"),
-    header("ignore_result", True, declared=True, here={"ignore_result": True}),
+    header(
+        "ignore_result",
+        True,
+        declared=True,
+        here={"ignore_result": True},
+        without={"apply_async_and_get_result": "There is no result to wait for: `ResultBackendMissing`."},
+    ),
     Arrives(
         name="time limits",
         given="time_limit=50, soft_time_limit=40",

@@ -1,4 +1,4 @@
-"""``python -m example_project.screenshots``: pictures of the shop and of the demo's table, for README and docs."""
+"""`python -m tests.screenshots`: pictures of the shop and of the demo's table, for README and docs."""
 
 import html
 import subprocess
@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from example_project.browser import BrowserMissing, open_browser
 from example_project.processes import ROOT, ProcessError, Processes
 from example_project.redis_server import free_port
 from example_project.stack import start_stack
+from tests.browser import BrowserMissing, open_browser
 
 PICTURES = ROOT / "docs" / "pictures"
 SHOP_SIZE = {"width": 1280, "height": 1180}
@@ -23,7 +23,7 @@ pre {{ margin: 0; padding: 20px 24px; font: 14px/1.35 "DejaVu Sans Mono", monosp
 
 def say(text: str) -> None:
     """Tell what goes on."""
-    print(f"· {text}", flush=True)
+    print(f"· {text}", flush=True)  # noqa: T201 - a run is watched
 
 
 def visit(page: Any) -> None:
@@ -71,7 +71,7 @@ def main() -> int:
                 say(f"visiting {stack.url}")
                 picture_shop(browser, stack.url)
     except (BrowserMissing, ProcessError, subprocess.CalledProcessError) as exc:
-        print(f"screenshots: {exc}", file=sys.stderr)
+        print(f"screenshots: {exc}", file=sys.stderr)  # noqa: T201 - likewise
         return 1
     say("pictures are in docs/pictures")
     return 0
