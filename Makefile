@@ -7,7 +7,7 @@ CHAOS_CUTS := $(addprefix tests/integration/,test_chaos_cut.py test_lock_chaos_c
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings celery-suite docs tutorial screenshots build clean
+.PHONY: help demo serve test lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings matrix matrix-corners celery-suite docs tutorial screenshots build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -72,6 +72,17 @@ endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/install-servers
 	@.ci/venv test
 	@$(PY) -m tests.endings
+
+matrix:  ## one scenario on all brokers, result backends, caches, pools and versions, an hour; writes docs/matrix.md
+	@.ci/install-servers
+	@.ci/venv matrix
+	@$(PY) -m tests.matrix $(MATRIX)
+
+matrix-corners:  ## a few cells of it: every broker, oldest and newest versions
+	@.ci/install-servers
+	@.ci/venv matrix
+	@echo "==> corners of the matrix"
+	@$(PY) -m tests.matrix --corners
 
 celery-suite:  ## Celery's own tests, with DjangoTask as the class of every task
 	@.ci/venv test

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Pool = Literal["prefork", "threads", "solo", "gevent"]
+Pool = Literal["prefork", "threads", "solo", "gevent", "eventlet"]
 
 START_TIMEOUT = 40.0
 

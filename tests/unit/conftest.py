@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import kombu.exceptions
 import pytest
 from django.core.cache import cache
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from tests.live import Live
 
 Declare = Callable[..., Any]
+
+needs_batches = pytest.mark.skipif(
+    not hasattr(kombu.exceptions, "BatchPublishError"), reason="kombu has batches from 5.7 on"
+)
 
 
 @pytest.fixture(autouse=True)

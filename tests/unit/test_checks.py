@@ -288,7 +288,7 @@ def test_sqlite_cache_within_the_transactions_of_views_is_a_warning(
 
 @pytest.mark.parametrize("base", [LockTask, MutexTask])
 def test_lock_task_needs_a_shared_cache(settings: SettingsWrapper, declare: Declare, base: type) -> None:
-    app.conf.task_always_eager = False
+    settings.CELERY_TASK_ALWAYS_EAGER = False
     declare(body, base=base)
     (message,) = found("E003")
     assert "LocMemCache" in message.msg

@@ -19,6 +19,7 @@ from tests.project import tasks
 from tests.project.celery import app
 from tests.proxy import Proxy
 from tests.settings import redis_cache
+from tests.unit.conftest import needs_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,7 @@ def _comparable(raw: bytes) -> Any:
     return message
 
 
+@needs_batches
 @pytest.mark.parametrize("prefix", ["", "prefixed:"])
 def test_queues_of_every_kind(queue: Queue, declare: Declare, settings: Any, prefix: str) -> None:
     """Messages to a queue that expires and to one that every worker has a copy of are more than one command."""
@@ -160,6 +162,7 @@ def test_queues_of_every_kind(queue: Queue, declare: Declare, settings: Any, pre
         assert told[0]["channel"].startswith(prefix)
 
 
+@needs_batches
 def test_large_messages_go_out_earlier(
     queue: Queue, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +390,7 @@ def proxies(queue: Queue, settings: Any) -> Iterator[tuple[Proxy, Proxy]]:
         forget_connections(app)
 
 
+@needs_batches
 @pytest.mark.parametrize("transport_options", [{}, {"retry_on_timeout": True, "socket_timeout": 30}])
 def test_ten_thousand_unique_calls_are_tens_of_round_trips(
     queue: Queue, proxies: tuple[Proxy, Proxy], settings: Any, transport_options: dict[str, Any]
@@ -432,16 +436,14 @@ def test_calls_of_an_own_producer_or_connection(queue: Queue, declare: Declare) 
     assert queue.ids() == [result.id for result in by_connection + by_producer]
 
 
+@needs_batches
 def test_many_within_a_batch_of_the_caller(queue: Queue, declare: Declare) -> None:
     task = declare(body)
-    with app.producer_or_acquire() as producer:
-        if not hasattr(producer, "batch"):
-            pytest.skip("kombu has batches from 5.7 on")
-        with producer.batch():
-            first = task.apply_async(("a",), producer=producer)
-            results = task.apply_async_many([("b",), ("c",)], producer=producer)
-            assert queue.ids() == [first.id, *(result.id for result in results)]
-            task.apply_async(("d",), producer=producer)
+    with app.producer_or_acquire() as producer, producer.batch():
+        first = task.apply_async(("a",), producer=producer)
+        results = task.apply_async_many([("b",), ("c",)], producer=producer)
+        assert queue.ids() == [first.id, *(result.id for result in results)]
+        task.apply_async(("d",), producer=producer)
     assert len(queue.ids()) == 4
 
 

@@ -19,6 +19,7 @@ from tests.project.celery import app
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from tests.settings import redis_cache
+from tests.unit.conftest import needs_batches
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ TRIGGERED, UNIQUE, WAITING, UNCERTAIN = Outcome.TRIGGERED, Outcome.UNIQUE, Outco
 #: What only a batch of ours has in it.
 BATCH = b"django_celery_extensions.sent"
 
-needs_batches = pytest.mark.skipif(
-    not hasattr(exceptions, "BatchPublishError"), reason="kombu has batches from 5.7 on"
-)
 pytestmark = needs_batches
 
 

@@ -17,6 +17,7 @@ from tests.project import tasks
 from tests.project.celery import app
 from tests.proxy import Proxy
 from tests.settings import redis_cache
+from tests.unit.conftest import needs_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,7 @@ def network(queue: Queue, settings: SettingsWrapper) -> Iterator[Proxy]:
         client.flushdb()
 
 
+@needs_batches
 def test_calls_of_one_transaction_share_their_round_trips(network: Proxy, queue: Queue) -> None:
     """Naive: one round trip for each claim and one for each message."""
 
