@@ -8,12 +8,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from celery import group
 from django.db import connections
 from django.test import override_settings
 
 from tests.live import CELERY_VARIABLES, forget_connections
+from tests.project import journal, tasks
 from tests.project.celery import app
 from tests.settings import redis_cache
+from tests.waiting import wait_until
 from tests.workers import Worker
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from celery import Celery
+    from celery.result import AsyncResult
 
     from tests.servers import RedisServer
 
@@ -86,3 +90,16 @@ def in_database(path: Path) -> Iterator[None]:
         connections["default"].close()
         connections["default"] = known
         configuration.update(before)
+
+
+def members_take_over(place: Site, first: AsyncResult[Any], second: AsyncResult[Any]) -> None:
+    """Two members of a group wait for the run of `tasks.gated` that *second* joined, and take over its result."""
+    members = group(tasks.gated.si("a"), tasks.gated.si("a"))()
+    wait_until(
+        lambda: place.worker.log().count("is not run: it waits") >= 2,
+        what=lambda: f"both members are sent again; {place.worker.log()}",
+    )
+    journal.open_gate("a")
+    assert first.get(timeout=20) == second.get(timeout=20) == f"a:{first.id}"
+    assert members.get(timeout=20) == [f"a:{first.id}"] * 2
+    assert len(journal.read("start")) == 1

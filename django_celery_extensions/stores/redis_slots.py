@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import keys
-from django_celery_extensions.stores.redis_client import RedisStore, Script, ms, text, translated_errors
+from django_celery_extensions.stores.redis_client import RedisStore, Script, ms, text
 from django_celery_extensions.stores.slots import (
     REMEMBERED,
     Leader,
@@ -44,8 +44,7 @@ class RedisSlotStore(RedisStore, SlotStore):
 
     def _open(self, name: str, place: str, fence: int | str) -> Slots:
         keys_ = self._keys(name, "leader", "records")
-        with translated_errors():
-            verdict, led_before, second, microsecond, packed = _OPEN(self._client, keys_, (place, fence))
+        verdict, led_before, second, microsecond, packed = _OPEN(self._client, keys_, (place, fence))
         return Slots(
             verdict=Verdict(text(verdict)),
             records=_records(dict(zip(packed[::2], packed[1::2], strict=True))),
@@ -60,8 +59,7 @@ class RedisSlotStore(RedisStore, SlotStore):
         for start in range(0, max(1, len(words)), _AT_ONCE):
             pairs = [word for pair in words[start : start + _AT_ONCE] for word in pair]
             args = (leader.place, leader.fence, len(forget), *forget, *pairs)
-            with translated_errors():
-                answer = _ENTER(self._client, self._keys(leader.name, "leader", "records", "started"), args)
+            answer = _ENTER(self._client, self._keys(leader.name, "leader", "records", "started"), args)
             verdict = Verdict(text(answer))
             if verdict is not Verdict.DONE:
                 break
@@ -72,30 +70,26 @@ class RedisSlotStore(RedisStore, SlotStore):
         """See :meth:`SlotStore.claim`."""
         wanted = (claim.entry, claim.slot, claim.sending, claim.rule)
         args = (leader.place, leader.fence, *wanted, *(word for pair in sent for word in pair))
-        with translated_errors():
-            verdict, second, microsecond = _CLAIM(
-                self._client, self._keys(leader.name, "leader", "records"), args
-            )
+        verdict, second, microsecond = _CLAIM(
+            self._client, self._keys(leader.name, "leader", "records"), args
+        )
         return Verdict(text(verdict)), _moment(second, microsecond)
 
     def mark(self, name: str, sent: Sequence[Sent]) -> None:
         """See :meth:`SlotStore.mark`."""
         args = ("", 0, "", 0, "", "", *(word for pair in sent for word in pair))
-        with translated_errors():
-            _CLAIM(self._client, self._keys(name, "leader", "records"), args)
+        _CLAIM(self._client, self._keys(name, "leader", "records"), args)
 
     def again(self, leader: Leader, entry: str, slot: int, slot_id: str) -> Verdict:
         """See :meth:`SlotStore.again`."""
         keys_ = self._keys(leader.name, "leader", "started", f"first:{slot_id}")
-        with translated_errors():
-            answer = _AGAIN(self._client, keys_, (leader.place, leader.fence, entry, slot, ms(REMEMBERED)))
+        answer = _AGAIN(self._client, keys_, (leader.place, leader.fence, entry, slot, ms(REMEMBERED)))
         return Verdict(text(answer))
 
     def start(self, name: str, entry: str, slot: int, slot_id: str, sending: str) -> bool:
         """See :meth:`SlotStore.start`."""
         keys_ = self._keys(name, "started", f"first:{slot_id}")
-        with translated_errors():
-            return bool(_START(self._client, keys_, (entry, slot, sending, ms(REMEMBERED))))
+        return bool(_START(self._client, keys_, (entry, slot, sending, ms(REMEMBERED))))
 
     def _keys(self, name: str, *parts: str) -> list[str]:
         start = self.key(keys.lease_key(name))

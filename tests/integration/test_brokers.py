@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 import pytest
-from celery import group
 from django.db import transaction
 
 from django_celery_extensions.invocation import Outcome
@@ -14,7 +13,7 @@ from django_celery_extensions.testing import isolated_claims
 from tests.conftest import start
 from tests.project import journal, tasks
 from tests.servers_sqs import Sent, SQSServer
-from tests.sites import Site, site
+from tests.sites import Site, members_take_over, site
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -103,15 +102,7 @@ def test_duplicates_join_or_wait_for_the_running_task(place: Site) -> None:
     wait_until(lambda: journal.read("start"), what=lambda: f"the body runs; {place.worker.log()}")
     second = tasks.gated.delay("a")
     assert (second.id, second.outcome) == (first.id, Outcome.UNIQUE)
-    members = group(tasks.gated.si("a"), tasks.gated.si("a"))()
-    wait_until(
-        lambda: place.worker.log().count("is not run: it waits") >= 2,
-        what=lambda: f"both members are sent again; {place.worker.log()}",
-    )
-    journal.open_gate("a")
-    assert first.get(timeout=20) == second.get(timeout=20) == f"a:{first.id}"
-    assert members.get(timeout=20) == [f"a:{first.id}"] * 2
-    assert len(journal.read("start")) == 1
+    members_take_over(place, first, second)
     wait_until(lambda: not tasks.gated.is_processing(("a",)), what="the claim has ended")
 
 

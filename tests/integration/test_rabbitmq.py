@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import chain, group
+from celery import chain
 from django.db import transaction
 from django.utils import timezone
 
 from django_celery_extensions.invocation import Outcome
 from tests.project import journal, tasks
-from tests.sites import Site, site
+from tests.sites import Site, members_take_over, site
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -96,15 +96,7 @@ def test_duplicates_join_or_wait_for_the_running_task(place: Site) -> None:
     runs(place)
     second = tasks.gated.delay("a")
     assert (second.id, second.outcome) == (first.id, Outcome.UNIQUE)
-    members = group(tasks.gated.si("a"), tasks.gated.si("a"))()
-    wait_until(
-        lambda: place.worker.log().count("is not run: it waits") >= 2,
-        what=lambda: f"both members are sent again; {place.worker.log()}",
-    )
-    journal.open_gate("a")
-    assert first.get(timeout=20) == second.get(timeout=20) == f"a:{first.id}"
-    assert members.get(timeout=20) == [f"a:{first.id}"] * 2
-    assert len(journal.read("start")) == 1
+    members_take_over(place, first, second)
     ended(tasks.gated, "a")
 
 
