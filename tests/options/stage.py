@@ -116,6 +116,7 @@ class Stage:
             Queue(name, TASKS, key)(channel).declare()
         for name in (DEFAULT, "other"):
             Queue(name, Exchange(name, "direct"), name)(channel).declare()
+        self._sweep()  # other tests use this broker, and its default queue, as well
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -182,9 +183,12 @@ class Stage:
             yield
         except BaseException:
             self.acts.clear()
-            for name in (DEFAULT, "other", *BINDINGS):
-                self._reader.default_channel.queue_purge(name)
+            self._sweep()
             raise
+
+    def _sweep(self) -> None:
+        for name in (DEFAULT, "other", *BINDINGS):
+            self._reader.default_channel.queue_purge(name)
 
     def waiting(self) -> int:
         """Return how many messages are in the default queue."""
