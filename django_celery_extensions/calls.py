@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from django_celery_extensions.exceptions import InvalidOption
 from django_celery_extensions.invocation import Header, Invocation, in_canvas, new_id
 from django_celery_extensions.keys import is_plain, unique_name
 from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
+from django_celery_extensions.records import record
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from django_celery_extensions.timing import Limits
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Prepared:
     """A call that has been checked: what it asks of the store and what its message will say."""
 
@@ -50,7 +50,7 @@ class Prepared:
         return self.invocation.id, self.invocation.args, self.invocation.kwargs
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Plan:
     """What the options of a call come to, whatever its arguments are: resolved and checked."""
 

@@ -26,8 +26,8 @@ def configured(app: Celery, *names: str) -> list[Any]:
     places = _places(conf)
     if places is None:
         return [conf[name] for name in names]
-    keys = (_keys(conf.prefix, conf._keys, name) for name in names)  # noqa: SLF001 - it has no public way
-    return [_find(places, each) for each in keys]
+    prefix, transforms = conf.prefix, conf._keys  # noqa: SLF001 - it has no public way
+    return [_find(places, _keys(prefix, transforms, name)) for name in names]
 
 
 def _places(conf: Any) -> list[dict[str, Any]] | None:

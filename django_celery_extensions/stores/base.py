@@ -13,9 +13,10 @@ answer, and never takes that for an answer.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from django_celery_extensions.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Verdict(str, Enum):
     WINDOW = "window"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Ask:
     """A task that wants to be queued (``token`` empty) or to run (``token`` of the execution).
 
@@ -57,7 +58,7 @@ class Ask:
     patient: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Answer:
     """The verdict, and the fence of a new claim.
 
@@ -70,7 +71,7 @@ class Answer:
     fence: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Holding:
     """A claim as it stands in a store. ``token`` is empty while its task is queued."""
 

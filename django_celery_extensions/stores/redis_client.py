@@ -8,6 +8,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from django.core.cache.backends.base import BaseCache, default_key_func
 from django.core.cache.backends.redis import RedisCache
 
 from django_celery_extensions.config import settings
@@ -17,8 +18,6 @@ from django_celery_extensions.stores.redis_command import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from django.core.cache import BaseCache
 
 _THIRD_PARTY = ("django_redis.", "django_valkey.")
 
@@ -126,6 +125,7 @@ class RedisStore(Renewer):
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
         self._client = client_of(cache)
+        self._default_keys = type(cache).make_key is BaseCache.make_key and cache.key_func is default_key_func
 
     def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
         """See :meth:`Renewer.renew`; all in one pipeline."""
@@ -145,7 +145,10 @@ class RedisStore(Renewer):
 
     def key(self, key: str) -> str:
         """Return the key as Redis knows it: with the cache's prefix and version."""
-        return str(self._cache.make_key(key))
+        cache = self._cache
+        if self._default_keys:  # what Django's own way comes to
+            return f"{cache.key_prefix}:{cache.version}:{key}"
+        return str(cache.make_key(key))
 
 
 @contextmanager
