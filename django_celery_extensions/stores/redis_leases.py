@@ -95,7 +95,7 @@ class RedisLeaseStore(RedisStore, LeaseStore):
         return sorted(holders, key=lambda holder: holder.fence)
 
     def _about(self, name: str) -> str:
-        return str(self._cache.make_key(keys.lease_key(name)))
+        return self.key(keys.lease_key(name))
 
     def _bounded(self, at_most: float) -> float:
         # A client gives up an answer that takes longer than its socket_timeout.

@@ -328,7 +328,7 @@ def test_embedded_beats_take_turns(make_worker: MakeWorker, live_app: Live) -> N
     (first,) = [worker for worker in workers if os.getpgid(leader) == worker.pid]
     # A warm shutdown: its beat gives the lease back, which would last for 30 seconds.
     os.kill(first.pid, signal.SIGTERM)
-    wait_until(lambda: leader_pid() not in (None, leader), 10, what="the other one leads")
+    wait_until(lambda: leader_pid() not in (None, leader), 20, what="the other one leads")
     wait_for_slots(len(fired()) + 3)
     assert_none_lost_or_repeated("one", "two")
 

@@ -16,6 +16,7 @@ from django.core.cache import cache
 
 from django_celery_extensions import signals
 from django_celery_extensions.commands import make_command_tasks
+from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.task import get_django_command_task
 from tests.project.celery import app
 from tests.project.management.commands import demand, say
@@ -46,7 +47,8 @@ needs_batches = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def clean_cache() -> None:
-    """Claims and windows of another test mean nothing here."""
+    """Claims and windows of another test mean nothing here, nor what it still owes a store that was down."""
+    heartbeat._owed.clear()
     cache.clear()
 
 

@@ -38,11 +38,11 @@ CLAIMS = st.sampled_from((LASTS, LASTS, LASTS, LASTS, None))
 #: The stores, and how many runs of how many steps each gets: a step costs 0.1 ms here and 2 ms there.
 STORES = {
     "django-redis": (120, 40),
-    "fakeredis": (100, 40),
-    "memcached": (120, 40),
-    "sqlite": (40, 30),
+    "fakeredis": (40, 40),
+    "memcached": (60, 40),
+    "sqlite": (30, 30),
     "postgresql": (15, 30),
-    "locmem": (150, 40),
+    "locmem": (80, 40),
 }
 
 
