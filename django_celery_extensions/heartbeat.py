@@ -1,7 +1,8 @@
 """The heartbeat that keeps the leases of this process alive: its locks, and the claims of what it runs.
 
-One thread per process renews all of them together; it sleeps when there is nothing to renew and ends when that
-lasts. It also pays debts: what a store that did not answer may hold for us, and nobody wants any more.
+One thread per process renews all of them together. A process that never held anything has none, and while nothing is
+held it sleeps until it is woken. It also pays debts: what a store that did not answer may hold for us, and nobody wants
+any more.
 
 Most leases are given back before they have to be renewed: keeping and dropping one is an entry in a dict, without a
 lock, and wakes nobody as long as the thread looks early enough.
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks of a heartbeat that has nothing to renew, and how many of them before it ends.
-IDLE_SECONDS, IDLE_ROUNDS = 5.0, 12
 #: Seconds until a renewal that could not reach the store is tried again.
 RETRY_SECONDS = 1.0
 #: How often the store must answer before a debt is paid: a command that was in its buffer comes after the first.
@@ -70,19 +69,18 @@ class Heartbeat:
         # used again, unlike what id() returns: what is dropped is that lease and no other.
         self._held: dict[int, ref[Lease]] = {}
         self._numbers = count(1)
-        self._latest = 0
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
-        #: Moment (monotonic) at which the thread looks again; inf while it can't know, as it makes up its mind, and
-        #: while there is none. It says so before it looks at what is held: who adds to that and then reads a moment
-        #: that is early enough has been seen, or will be.
+        #: Moment (monotonic) at which the thread looks again; inf while there is nothing to look at, while it can't
+        #: know, as it makes up its mind, and while there is no thread. It says so before it looks at what is held: who
+        #: adds to that and then reads a moment that is early enough has been seen, or will be.
         self._looks_at = inf
         self._lost_stores: set[str] = set()
         self._owed: deque[_Debt] = deque(maxlen=MOST_OWED)
 
     def keep(self, lease: Lease) -> None:
         """Renew this lease from now on."""
-        lease.number = self._latest = number = next(self._numbers)
+        lease.number = number = next(self._numbers)
         self._held[number] = ref(lease)
         if lease.renew_at < self._looks_at:
             with self._wake:
@@ -139,30 +137,35 @@ class Heartbeat:
                     self._thread, self._looks_at = None, inf
 
     def _go_on(self) -> None:
-        idle_rounds = latest = 0
         while True:
             with self._wake:
-                self._looks_at = inf
-                moments = [lease.renew_at for lease in self.held()] + [debt.due for debt in self._owed]
-                # Not while there are leases that come and go between two looks.
-                idle_rounds = 0 if moments or latest != self._latest else idle_rounds + 1
-                latest = self._latest
-                if idle_rounds > IDLE_ROUNDS:
-                    self._thread = None
-                    return
-                now = monotonic()
-                self._looks_at = min(moments, default=now + IDLE_SECONDS)
-                if self._looks_at > now:
-                    self._wake.wait(self._looks_at - now)
+                self._sleep()
                 now = monotonic()
                 due = self._due(now)
                 owed = next((debt for debt in self._owed if debt.due <= now), None)
+            if not due and owed is None:
+                continue  # woken to look earlier, or what it was to look at has been given back
             try:
                 self._work(due, owed)
             except Exception:
                 # Whatever it was, the other leases of this process have to be renewed.
                 logger.exception("the heartbeat failed; it goes on")
                 time.sleep(RETRY_SECONDS)
+
+    def _sleep(self) -> None:
+        # With the lock. Nobody is waited for where there is nothing to renew or pay: whoever keeps a lease then wakes
+        # it. It looks at the moment for which it was woken also where that lease has been given back by now: so the
+        # many that come and go until then need not wake it again.
+        asked, self._looks_at = self._looks_at, inf
+        moments = [lease.renew_at for lease in self.held()] + [debt.due for debt in self._owed]
+        now = monotonic()
+        if asked > now:
+            moments.append(asked)
+        self._looks_at = min(moments, default=inf)
+        if self._looks_at == inf:
+            self._wake.wait()
+        elif self._looks_at > now:
+            self._wake.wait(self._looks_at - now)
 
     def _work(self, due: Mapping[str, Sequence[Lease]], owed: _Debt | None) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -42,16 +44,47 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return found
 
 
+class Waits(threading.Condition):
+    """What a heartbeat sleeps on; it remembers for how long each time."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.Lock())
+        self.made: list[float | None] = []
+        self.asleep = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.made.append(timeout)
+        self.asleep = True
+        try:
+            return super().wait(timeout)
+        finally:
+            self.asleep = False
+
+    def without_end(self) -> bool:
+        return self.asleep and self.made[-1] is None
+
+
 @pytest.fixture
-def heart(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heartbeat]:
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "IDLE_ROUNDS", 2)
+def heart(store: Store) -> Iterator[Heartbeat]:
     found = Heartbeat()
+    found._wake = Waits()
+
+    def run() -> None:
+        with contextlib.suppress(SystemExit):
+            Heartbeat._run(found)
+
+    found._run = run  # type: ignore[method-assign]
     yield found
     found._held.clear()
-    with found._wake:
-        found._wake.notify()
+    if found._thread is not None:
+        found.owe(sys.exit, pause=0)
     wait_until(lambda: found._thread is None, what="its thread ended")
+
+
+@pytest.fixture
+def waits(heart: Heartbeat) -> Waits:
+    assert isinstance(heart._wake, Waits)
+    return heart._wake
 
 
 def lease(name: str, length: float = 0.6) -> Lease:
@@ -114,11 +147,12 @@ def test_locks_that_come_and_go_wake_nobody(
     first = lease("first", length=60)
     heart.keep(first)
     wait_until(lambda: heart._looks_at == first.renew_at, what="it sleeps")
-    monkeypatch.setattr(heart, "_look_at", lambda _: pytest.fail("it was woken"))
-    for number in range(1000):
-        each = lease(f"n{number}", length=60)
-        heart.keep(each)
-        heart.drop(each)
+    with monkeypatch.context() as patched:
+        patched.setattr(heart, "_look_at", lambda _: pytest.fail("it was woken"))
+        for number in range(1000):
+            each = lease(f"n{number}", length=60)
+            heart.keep(each)
+            heart.drop(each)
     assert looks == []
     assert heart.held() == [first]
     assert store.asked == []
@@ -173,7 +207,6 @@ def test_leases_of_many_threads_are_all_renewed(heart: Heartbeat, store: Store) 
     assert heart.held() == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("error", [SystemExit(), RuntimeError("mine")])
 def test_heartbeat_that_was_ended_begins_anew(
     heart: Heartbeat, store: Store, error: BaseException, monkeypatch: pytest.MonkeyPatch
@@ -190,24 +223,48 @@ def test_heartbeat_that_was_ended_begins_anew(
     wait_until(lambda: store.times("second") > 1 and store.times("first") > 1, what="both are renewed")
 
 
-def test_idle_heartbeat_ends_and_one_that_is_used_does_not(
-    heart: Heartbeat, store: Store, monkeypatch: pytest.MonkeyPatch
+def test_heartbeat_that_holds_nothing_sleeps_until_somebody_wakes_it(
+    heart: Heartbeat, waits: Waits, store: Store
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_ROUNDS", 2)
-    heart.keep(lease("n", length=60))
-    used = heart._thread
-    assert used is not None
-    until = monotonic() + 10 * module.IDLE_SECONDS
-    while monotonic() < until:
-        heart.keep(each := lease("n", length=60))
+    assert heart._thread is None, "there is none before something is held"
+    heart.keep(each := lease("kept"))
+    thread = heart._thread
+    wait_until(lambda: store.times("kept") > 1, what="it is renewed")
+    heart.drop(each)
+    wait_until(waits.without_end, what="it sleeps")
+    slept, asked = len(waits.made), len(store.asked)
+    heart.keep(each := lease("short", length=0.3))
+    heart.drop(each)
+    wait_until(lambda: waits.without_end() and len(waits.made) > slept, what="it sleeps again")
+    assert len(waits.made) == slept + 2, "woken, and once more at the moment that it was woken for"
+    assert len(store.asked) == asked
+    assert heart._thread is thread
+
+
+def test_heartbeat_is_woken_once_for_all_that_come_and_go(heart: Heartbeat, waits: Waits) -> None:
+    """Also where each of them has gone before the heartbeat, woken for it, looks."""
+    heart.keep(each := lease("first", length=0.3))
+    heart.drop(each)
+    wait_until(waits.without_end, what="it sleeps")
+    slept = len(waits.made)
+    for number in range(100):
+        heart.keep(each := lease(f"n{number}", length=60))
         heart.drop(each)
-        threading.Event().wait(module.IDLE_SECONDS / 5)
-    assert heart._thread is used
-    wait_until(lambda: heart._thread is None, what="it ended")
-    wait_until(lambda: not used.is_alive(), what="and so did its thread")
-    kept = lease("kept")
-    heart.keep(kept)
-    wait_until(lambda: store.times("kept") > 0, what="another one does its work")
+        wait_until(lambda: waits.asleep and len(waits.made) > slept, what="it was woken for the first")
+    assert len(waits.made) == slept + 1
+    assert not waits.without_end()
+
+
+def test_debt_is_paid_by_a_heartbeat_that_sleeps(
+    heart: Heartbeat, waits: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart.keep(each := lease("first", length=0.3))
+    heart.drop(each)
+    wait_until(waits.without_end, what="it sleeps")
+    paid: list[None] = []
+    heart.owe(lambda: paid.append(None), pause=0.01)
+    wait_until(lambda: len(paid) == module.PAYMENTS, what="it is paid")
+    wait_until(waits.without_end, what="it sleeps again")
 
 
 def test_thread_that_cannot_be_started_is_tried_again(
