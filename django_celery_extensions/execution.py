@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore, Reject, Retry
-from celery.utils import uuid
 
 from django_celery_extensions import sqs
 from django_celery_extensions.claims import Claim
@@ -21,6 +20,7 @@ from django_celery_extensions.invocation import (
     HEADER,
     TOKEN,
     Header,
+    new_id,
     read_header,
     request_header,
     request_in_canvas,
@@ -63,7 +63,7 @@ class Execution:
         self.request = request
         self.task_id = str(request.id)
         self._marks = marks_of(vars(request))
-        self.token = str(self._marks.get(TOKEN) or uuid())
+        self.token = str(self._marks.get(TOKEN) or new_id())
         self.eager = bool(request.is_eager)
         header = request_header(request)
         self.header = self._own_header() if header is None else header
@@ -95,7 +95,7 @@ class Execution:
             name=self.header.name,
             task_id=self.task_id,
             token=self.token,
-            claim=lease if policy.unique or policy.runs_alone else None,
+            claim=lease if policy.claims else None,
             window=policy.window and look_at_window,
             until_start=policy.until_start,
             patient=self.header.follows == self.task_id and self.header.waits < PATIENCE,
@@ -193,7 +193,7 @@ class Execution:
         policy = self.task.policy
         if policy.unique and self.header.follows in (None, self.task_id):
             owe_queued(self._holding(), self.header.stale + countdown)
-        elif policy.unique or policy.runs_alone:  # it had no claim before
+        elif policy.claims:  # it had no claim before
             heartbeat.owe(partial(_settle, self._holding()))
 
     def _holding(self) -> Holding:
@@ -305,7 +305,7 @@ def _queued_again(task: DjangoTask, header: Header, expires: Any) -> float:
 
 def mark_delivery(request: dict[str, Any]) -> str:
     """Give one delivery of a message an owner token, known to the worker's parent process and its child."""
-    token = uuid()
+    token = new_id()
     marks_of(request)[TOKEN] = token
     return token
 
@@ -328,7 +328,7 @@ def abandon(
     or when the body has ended.
     """
     header = read_header(request, request.get("id"))
-    if header is None or not (task.policy.unique or task.policy.runs_alone):
+    if header is None or not task.policy.claims:
         return
     holding = Holding(name=header.name, task_id=header.task_id, token=token)
     queued = requeue and task.policy.unique

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from celery.app.task import Task
 from celery.states import FAILURE, READY_STATES, SUCCESS
 
 from django_celery_extensions.events import STARTED
@@ -33,8 +34,8 @@ logger = logging.getLogger(__name__)
 RESULT_LOOKS = 3
 
 
-def guard(cls: type[DjangoTask], *, custom: bool) -> None:
-    """Put the guard of a unique or ignored task before its body.
+def guard(cls: type[DjangoTask], *, custom: bool, claims: bool) -> None:
+    """Put the guard of a unique or ignored task before its body, and the watch around its tracer.
 
     On the task's own class only: Celery's tracer pays for a ``__call__`` wherever it finds one.
     """
@@ -44,10 +45,33 @@ def guard(cls: type[DjangoTask], *, custom: bool) -> None:
         request: Any = self.request_stack.top
         if request is None or request.called_directly or EXECUTION in vars(request):
             return inherited(self, *args, **kwargs)  # a plain call, also of itself from its own body
-        return run(self, request, partial(inherited, self) if custom else self.run, args, kwargs)
+        body = partial(inherited, self) if custom else self.run
+        # A subclass of a guarded task's class need not be guarded.
+        return run(self, request, body, args, kwargs) if self.policy.guarded else body(*args, **kwargs)
 
     __call__.guards = True  # type: ignore[attr-defined]
     cls.__call__ = __call__  # type: ignore[method-assign, assignment]
+    cls.__trace__ = property(_tracer, _put_tracer, _take_tracer)
+    if claims and cls.Request == Task.Request:
+        cls.Request = _REQUEST
+
+
+#: What sees the endings of a delivery that only the worker's parent process sees.
+_REQUEST = "django_celery_extensions.worker:Request"
+#: Name in a task's ``__dict__`` of the tracer that a worker put on it.
+_TRACER = "_tracer"
+
+
+def _tracer(task: DjangoTask) -> Callable[..., Any] | None:
+    return vars(task).get(_TRACER)
+
+
+def _put_tracer(task: DjangoTask, trace: Callable[..., Any] | None) -> None:
+    vars(task)[_TRACER] = watch(task, trace) if trace is not None and task.policy.guarded else trace
+
+
+def _take_tracer(task: DjangoTask) -> None:
+    vars(task).pop(_TRACER, None)
 
 
 def run(task: DjangoTask, request: Context, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:

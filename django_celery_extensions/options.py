@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery.app.task import Task
@@ -148,12 +149,19 @@ class Policy:
     on_store_error: str
     lease_timeout: float | None
 
-    @property
+    # What every delivery asks is worked out once.
+
+    @cached_property
     def guarded(self) -> bool:
         """Tell whether the store has any part in calls of this task."""
         return self.unique or self.window
 
-    @property
+    @cached_property
+    def claims(self) -> bool:
+        """Tell whether calls or runs of this task hold a claim."""
+        return self.unique or self.runs_alone
+
+    @cached_property
     def runs_alone(self) -> bool:
         """Tell whether a run holds a claim: two runs at once could both succeed within one ignore window."""
         return not self.until_start if self.unique else self.window_after_success is not None

@@ -21,7 +21,7 @@ from django_celery_extensions.config import settings
 from django_celery_extensions.delivery import deliver, leave_to_worker
 from django_celery_extensions.dispatch import dispatch, resend, sending
 from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
-from django_celery_extensions.guard import guard, watch
+from django_celery_extensions.guard import guard
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.keys import default_unique_key_generator, unique_name
@@ -83,7 +83,6 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     """
 
     abstract = True
-    Request = "django_celery_extensions.worker:Request"
 
     #: One queued-or-running task per key.
     unique: bool = False
@@ -140,8 +139,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             # Celery binds the class, and a body can only be looked at through an instance.
             task = object.__new__(cls)
             cls._policy = policy_of(task)
+            cls.policy = cls._policy  # type: ignore[method-assign, assignment]  # asked for at every turn
             if cls._policy.guarded and not getattr(vars(cls).get("__call__"), "guards", False):
-                guard(cls, custom=task_has_custom(task, "__call__"))
+                guard(cls, custom=task_has_custom(task, "__call__"), claims=cls._policy.claims)
         return app
 
     @property
@@ -150,20 +150,6 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         if self._policy is None:
             _ = self.app  # binds the class
         return policy_of(self) if self._policy is None else self._policy
-
-    @property
-    def __trace__(self) -> Callable[..., Any] | None:
-        trace: Callable[..., Any] | None = self.__dict__.get("_trace")
-        return trace
-
-    @__trace__.setter
-    def __trace__(self, trace: Callable[..., Any] | None) -> None:
-        # A worker puts the tracer of each task here.
-        self.__dict__["_trace"] = watch(self, trace) if trace is not None and self.policy.guarded else trace
-
-    @__trace__.deleter
-    def __trace__(self) -> None:
-        self.__dict__.pop("_trace", None)
 
     # --- invoking ----------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Endings that only the worker's parent process sees: revoke, expiry, hard time limit, a lost child.
 
-Celery tells them to the request of a message, so a ``DjangoTask`` has a request class of its own. It settles
+Celery tells them to the request of a message, so a task that holds claims has a request class of its own. It settles
 a claim there by the owner token that it gave to this delivery, which no other execution has.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Request(CeleryRequest):
-    """A delivery of a ``DjangoTask``'s message."""
+    """A delivery of the message of a task that holds claims."""
 
     task: DjangoTask
     _already_revoked: bool
@@ -31,7 +31,7 @@ class Request(CeleryRequest):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.task.policy.unique or self.task.policy.runs_alone:
+        if self.task.policy.claims:
             self._token = mark_delivery(self.request_dict)
 
     def reject(self, requeue: bool = False) -> None:
