@@ -166,8 +166,15 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
         sending.reset(outer)
     if isinstance(result, EagerInvocationResult):
         result.ran(sent)
-        if header is not None and header.claimed:
-            give_up(header, eager=True)  # its body may not have been reached, and no worker stands around it
+        if header is not None and header.claimed and not result.claim_ended:
+            give_up(header, eager=True)  # its body was not reached, and no worker stands around it
+
+
+def claim_ended_here(task_id: str) -> None:
+    """Note that the claim of a task that runs where it was called has ended: its caller need not see to it."""
+    result = sending.get()
+    if isinstance(result, EagerInvocationResult) and result.id == task_id:
+        result.claim_ended = True
 
 
 def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], send: Send) -> Any:

@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from django_celery_extensions import sqs
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
-from django_celery_extensions.dispatch import add_header, owe_queued
+from django_celery_extensions.dispatch import add_header, claim_ended_here, owe_queued
 from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
@@ -109,6 +109,8 @@ class Execution:
             holding = Holding(name=ask.name, task_id=ask.task_id, token=ask.token, fence=answer.fence)
             self.claim = Claim(holding, lease=lease, stale=self.header.stale, asked_at=asked_at)
             heartbeat.keep(self.claim)
+        else:
+            self._claim_ended()
         return answer
 
     def settle(self, *, succeeded: bool) -> None:
@@ -129,6 +131,12 @@ class Execution:
                 exc,
                 extra=self.header.log_extra,
             )
+        else:
+            self._claim_ended()
+
+    def _claim_ended(self) -> None:
+        if self.eager:
+            claim_ended_here(self.task_id)
 
     def give_up_queued(self) -> None:
         """End a claim that is queued for this task, which has ended by another delivery of its message."""

@@ -239,6 +239,9 @@ class _Joined:
 class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type-arg]
     """The same for a task that runs where it is called (``apply``, ``task_always_eager``)."""
 
+    #: Its run has ended the claim of its call.
+    claim_ended = False
+
     # EagerResult reads these off the run; here there may be no run yet, or somebody else's.
     state = status = AsyncResult.state
     result = info = AsyncResult.result

@@ -142,6 +142,21 @@ def test_retries_that_run_out_fail_and_end_the_claim(declare: Declare) -> None:
     assert not task.is_processing()
 
 
+def test_retry_that_does_not_reach_its_body_leaves_no_claim(declare: Declare) -> None:
+    """Naive: whoever has seen the first run start leaves the rest to it."""
+
+    def refuse(task: Any, *_: Any) -> None:
+        if task.request.retries:
+            raise RuntimeError
+
+    def flaky(self: Any) -> None:
+        raise self.retry(countdown=0)
+
+    task = declare(flaky, bind=True, unique=True, max_retries=2, before_start=refuse)
+    assert isinstance(task.apply().result, RuntimeError)
+    assert not task.is_processing()
+
+
 # errors go where Celery lets them go
 
 
