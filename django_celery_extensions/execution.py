@@ -14,23 +14,21 @@ from django_celery_extensions import sqs
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import add_header, claim_ended_here, owe_queued
-from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
+from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
-    HEADER,
     TOKEN,
     Header,
     new_id,
-    read_header,
     request_header,
     request_in_canvas,
 )
 from django_celery_extensions.keys import unique_name
 from django_celery_extensions.options import limits_of
 from django_celery_extensions.results import IGNORED
+from django_celery_extensions.settling import REACHED, marks_of, queued_again, settle
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
-from django_celery_extensions.timing import queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,16 +39,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Name in a request's header of the mark that the body was reached.
-REACHED = "reached"
 #: How long the start and the end of a body wait for a store that can't be reached: seconds between the tries.
 STORE_PAUSES = (0.5, 1.5)
 #: Name of the message header that counts how often a message came back for its mutex.
 WAITS = "dce_waits"
 #: Seconds before a message that has to wait comes back: the first, doubled each time, and the longest.
 WAIT_FIRST, WAIT_LONGEST = 0.1, 5.0
-#: How long a process may go on that was told to end: billiard kills it 0.1 seconds later.
-DYING_SECONDS = 0.5
 #: How often a second delivery of a message waits for the message that the first one sent instead (its retry).
 PATIENCE = 10
 
@@ -179,7 +173,7 @@ class Execution:
             return
         if self._drop_claim() is None:
             return
-        lasts = _queued_again(self.task, self.header, self.request.expires)
+        lasts = queued_again(self.task, self.header, self.request.expires)
         ask = Ask(name=self.header.name, task_id=self.task_id, claim=lasts, proof=self.token)
         try:
             patiently(lambda: claim_store(eager=self.eager).admit(ask))
@@ -202,7 +196,7 @@ class Execution:
         if policy.unique and self.header.follows in (None, self.task_id):
             owe_queued(self._holding(), self.header.stale + countdown)
         elif policy.claims:  # it had no claim before
-            heartbeat.owe(partial(_settle, self._holding()))
+            heartbeat.owe(partial(settle, self._holding()))
 
     def _holding(self) -> Holding:
         return Holding(name=self.header.name, task_id=self.task_id, token=self.token)
@@ -300,72 +294,3 @@ def patiently(step: Callable[[], Any]) -> tuple[float, Any]:
         except StoreUnavailable:
             time.sleep(pause)
     return time.monotonic(), step()
-
-
-def _settle(holding: Holding, *, lost: bool = False) -> None:
-    claim_store(eager=True).settle(holding, lost=lost)
-
-
-def _queued_again(task: DjangoTask, header: Header, expires: Any) -> float:
-    """Return the seconds that a claim lasts whose message goes back to the queue as it is."""
-    return queued_for(header.stale, 0.0, expires, task.app.now())
-
-
-def mark_delivery(request: dict[str, Any]) -> str:
-    """Give one delivery of a message an owner token, known to the worker's parent process and its child."""
-    token = new_id()
-    marks_of(request)[TOKEN] = token
-    return token
-
-
-def marks_of(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what the worker notes of one delivery."""
-    # Kept within our header, not beside it: Celery sends unknown names of a request along with a retry.
-    header = request.get(HEADER)
-    if not isinstance(header, dict):
-        header = request[HEADER] = {}
-    return header
-
-
-def abandon(
-    task: DjangoTask, request: dict[str, Any], *, token: str, requeue: bool = False, dying: bool = False
-) -> None:
-    """Settle the claim of a message from its headers, where no body can: end it, or keep it queued.
-
-    ``dying``: the body is told to end, and may have some moments left. A running claim ends after them by itself,
-    or when the body has ended.
-    """
-    header = read_header(request, request.get("id"))
-    if header is None or not task.policy.claims:
-        return
-    holding = Holding(name=header.name, task_id=header.task_id, token=token)
-    queued = requeue and task.policy.unique
-    # With a token: the execution is gone, and may not have come to its start.
-    settle = partial(_settle, holding, lost=bool(token))
-    lasts = _queued_again(task, header, request.get("expires"))
-    try:
-        store = claim_store(eager=True)
-        if queued:
-            store.admit(Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token))
-        elif not (dying and store.renew([(holding, DYING_SECONDS)]) == [True]):
-            settle()
-    except StoreUnavailable as exc:
-        logger.warning(
-            "the claim of %s[%s] is settled when the store is back: %s",
-            task.name,
-            header.task_id,
-            exc,
-            extra=header.log_extra,
-        )
-        if queued:
-            owe_queued(holding, lasts)
-        else:
-            heartbeat.owe(settle)
-    except CeleryError as exc:  # the cache can't be used
-        logger.warning(
-            "the claim of %s[%s] ends by itself: %s",
-            task.name,
-            header.task_id,
-            exc,
-            extra=header.log_extra,
-        )

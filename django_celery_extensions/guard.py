@@ -16,9 +16,10 @@ from celery.states import FAILURE, READY_STATES, SUCCESS
 
 from django_celery_extensions.events import STARTED
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
-from django_celery_extensions.execution import REACHED, WAIT_FIRST, WAIT_LONGEST, Execution, abandon, marks_of
+from django_celery_extensions.execution import WAIT_FIRST, WAIT_LONGEST, Execution
 from django_celery_extensions.invocation import EXECUTION
 from django_celery_extensions.result_backends import readable
+from django_celery_extensions.settling import REACHED, abandon, marks_of
 from django_celery_extensions.stores.base import Answer, Verdict
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from uuid import NAMESPACE_URL, uuid5
 from celery.exceptions import Ignore
 
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
-from django_celery_extensions.execution import REACHED, come_back, marks_of, patiently
+from django_celery_extensions.execution import come_back, patiently
+from django_celery_extensions.settling import REACHED, marks_of
 from django_celery_extensions.stores import slot_store
 
 if TYPE_CHECKING:

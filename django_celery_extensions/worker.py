@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request as CeleryRequest
 
-from django_celery_extensions.execution import abandon, mark_delivery
+from django_celery_extensions.settling import abandon, mark_delivery
 
 if TYPE_CHECKING:
     from celery.concurrency.base import BasePool

@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import Ignore, Retry
 from django.test import override_settings
 
-from django_celery_extensions import execution
+from django_celery_extensions import execution, settling
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.keys import unique_name
@@ -91,9 +91,9 @@ def test_claim_of_a_message_that_ends_in_an_outage_ends_when_the_store_is_back(
     """Its worker's parent process settles it, and that must not be forgotten until the stale limit."""
     with delivered(tasks.silent, "a") as result:
         request = vars(tasks.silent.request)
-        token = execution.mark_delivery(request) if how == "lost" else ""
+        token = settling.mark_delivery(request) if how == "lost" else ""
         with store.frozen():
-            execution.abandon(tasks.silent, request, token=token)
+            settling.abandon(tasks.silent, request, token=token)
         wait_until(lambda: claim_of(tasks.silent, "a") is None, what="the claim has ended")
         assert tasks.silent.delay("a").id != result.id
 
