@@ -32,8 +32,8 @@ test:  ## lint, types, unit and integration tests on real servers
 	@.ci/docs
 	@echo "==> unit and integration tests"
 	@$(PY) -m pytest $(AT_ONCE) $(addprefix --ignore=,$(CHAOS_CUTS))
-	@echo "==> a minute of chaos for claims, and some for locks and beat"  # by itself: it disturbs others
-	@$(PY) -m pytest $(CHAOS_CUTS)
+	@echo "==> a minute of chaos for claims, locks and beat"  # by themselves: they disturb others
+	@$(PY) -m pytest -n 3 --dist loadfile $(CHAOS_CUTS)
 
 coverage:  ## the tests of `test`, and which lines they reach: takes twice as long
 	@.ci/install-servers
