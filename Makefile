@@ -112,12 +112,14 @@ screenshots:  ## the pictures in README and docs, with a headless Chromium
 	@.ci/venv test
 	@$(PY) -m tests.screenshots
 
-build:  ## sdist and wheel in dist/, checked
+build:  ## sdist and wheel in dist/, checked; the wheel is installed into an empty environment and used
 	@.ci/venv package
 	@echo "==> building dist/"
 	@rm -rf build dist
 	@$(PY) -m build --outdir dist
 	@$(PY) -m twine check --strict dist/*
+	@echo "==> the wheel in an empty environment"
+	@$(PY) -m tests.release
 
 clean:  ## remove .venv and everything that was made
 	@echo "==> removing .venv, build/, dist/ and caches"
