@@ -1,4 +1,4 @@
-"""The beat scheduler of which many can run and one fires: ``celery -A proj beat -S LockedPersistentScheduler``.
+"""A beat scheduler that you can run many times, while only one fires: ``celery beat -S LockedPersistentScheduler``.
 
 :meth:`LockedPersistentScheduler.tick` is the whole of it, to be read top to bottom: lead or stand by, take over, look at
 the schedule, send what the last leader may not have sent, claim a slot, send its message. Nothing is sent that was not
@@ -48,9 +48,9 @@ _LATER = (OperationalError, OSError, StoreUnavailable)
 
 
 class LockedPersistentScheduler(Scheduler):
-    """Leads or stands by; as the leader, fires each slot of each entry once.
+    """Leads or stands by. As the leader, it fires each slot of each entry once.
 
-    Raises :class:`TaskConfigurationError` at its start for settings, a cache and entries that can't work.
+    Raises :class:`TaskConfigurationError` at the start if a setting, the cache or an entry is invalid.
     """
 
     Entry = Entry

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Celery(BaseCelery):
-    """``celery.Celery`` with ``DjangoTask`` as the base of tasks that name no other."""
+    """``celery.Celery`` with ``DjangoTask`` as the default base class of its tasks."""
 
     task_cls = "django_celery_extensions.task:DjangoTask"
 
 
 class CeleryQueueEnum(str, Enum):
-    """Queues by name, each with defaults for the options of its tasks.
+    """An enum of queues, each with default options for its tasks.
 
     ::
 
@@ -35,7 +35,7 @@ class CeleryQueueEnum(str, Enum):
     def __new__(  # noqa: PYI034 - Self needs Python 3.11
         cls, queue_name: str, default_task_kwargs: Mapping[str, Any] | None = None
     ) -> CeleryQueueEnum:
-        """Make a member of a queue's name and the options that apply where a task sets none."""
+        """Create a member from the name of a queue, and the default options of its tasks."""
         member = str.__new__(cls, queue_name)
         member._value_ = queue_name
         member.default_task_kwargs = dict(default_task_kwargs or {})

@@ -1,4 +1,4 @@
-"""The claim of a running task: a lease that ends with the body, or with its stale limit."""
+"""The claim of a running task: a lease that ends with the body, or at the stale limit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one tree of errors.
+"""All errors of this library.
 
-Everything this library raises on its own account is a :class:`CeleryError`, which is itself a
-``celery.exceptions.CeleryError``. Errors of Celery, kombu and Django pass through unchanged.
+Each is a :class:`CeleryError`, which is itself a ``celery.exceptions.CeleryError``. Errors of Celery, kombu and Django
+are passed through unchanged.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 
 class CeleryError(BaseCeleryError):
-    """Root of the errors of django_celery_extensions."""
+    """Base class of all errors of django_celery_extensions."""
 
 
 class TaskConfigurationError(CeleryError, ImproperlyConfigured):
-    """A task, a setting or a cache is set up in a way that can't work."""
+    """A task, a setting or a cache is configured in a way that can't work."""
 
 
 class InvalidOption(CeleryError, TypeError):
-    """A call was made with an option that does not exist or a value that it can't have."""
+    """A call has an unknown option, or an option with an invalid value."""
 
 
 class UnmanagedTransaction(CeleryError, TransactionManagementError):
-    """Autocommit is off, so that Django does not know when the transaction commits: a call can't wait for it."""
+    """Autocommit is off, so Django does not know when the transaction commits, and a call can't wait for it."""
 
 
 class NotTriggeredCeleryError(CeleryError):
-    """The result was asked for before the transaction committed: the task has not been sent yet."""
+    """The result was requested before the transaction was committed: the task has not been sent yet."""
 
 
 class ResultBackendMissing(TaskConfigurationError, NotImplementedError):
-    """Something needs the result of a task, and results are not kept: there is no result backend, or it is ignored."""
+    """The result of a task is needed, but not stored: there is no result backend, or the result is ignored."""
 
 
 class ResultMissing(CeleryError):
-    """The task that a call joined is over, and its result did not reach this caller; nor will it any more."""
+    """The task that a call joined is over, and its result did not and will not reach this caller."""
 
 
 class UniqueTaskConflict(CeleryError):
-    """The same task is queued or running already; ``task_id`` names it (``unique_on_conflict="raise"``)."""
+    """The same task is already queued or running, as ``task_id``. Raised with ``unique_on_conflict="raise"``."""
 
     def __init__(self, task_name: str, task_id: str) -> None:
         super().__init__(task_name, task_id)
@@ -57,10 +57,10 @@ class UniqueTaskConflict(CeleryError):
 
 
 class ManyNotSent(CeleryError):
-    """Not all of many calls were sent; the cause is ``__cause__``.
+    """Not all of many calls were sent. ``__cause__`` is the error that stopped them.
 
-    ``results`` has the result of each call, in order; ``not_sent`` and ``uncertain`` are the positions of those that
-    were not sent, and of those of which nobody knows whether they were. The claims of both have been ended.
+    ``results`` has the result of each call, in order. ``not_sent`` has the positions of the calls that were not sent,
+    ``uncertain`` of those that may or may not have been sent. The claims of both have been ended.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class ManyNotSent(CeleryError):
 
 
 class StaleLimitMissing(CeleryError):
-    """A unique task has no stale limit and nothing to compute one from."""
+    """A unique task has no stale limit, and nothing to compute one from."""
 
 
 class CommandTaskError(CeleryError):
-    """A management command, or one of its options, is not there to be run as a task."""
+    """A management command has no task, or does not accept the arguments or options of a call."""
 
 
 class StoreUnavailable(CeleryError):
-    """The store of claims and locks can't be reached. Nothing is known about who holds what."""
+    """The store of claims and locks can't be reached, so nobody knows who holds what."""
 
 
 class LeaseLost(CeleryError):
-    """What was held can no longer be trusted: stop, or write only what a fence protects."""
+    """A claim or a lock was lost: stop, or write only to what checks the fence."""
 
 
 class HolderLimitConflict(CeleryError):
-    """A semaphore is asked for with another ``max_leases`` than those who hold it have given."""
+    """A semaphore is requested with a different ``max_leases`` than that of its holders."""
 
     def __init__(self, name: str, asked: int, current: int) -> None:
         super().__init__(name, asked, current)

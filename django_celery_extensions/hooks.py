@@ -1,4 +1,4 @@
-"""The hooks of a ``DjangoTask``: nine events, each a method that does nothing until it is overridden."""
+"""The hooks of a ``DjangoTask``: nine methods that do nothing until you override them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """What a task is told of its invocations and its runs.
+    """Methods that are called for each call (invocation) and each run of a task.
 
-    ``invocation_id`` is unique to the call, ``options`` are those of ``apply_async``, ``result`` is what the
-    caller gets. A hook of an invocation that raises fails the call, and no claim is left behind.
+    ``invocation_id`` identifies the call, ``options`` are those of ``apply_async``, ``result`` is what the caller gets. If
+    a hook ``on_invocation_*`` raises, the call fails, and leaves no claim behind.
     """
 
     def on_invocation_apply(
@@ -28,12 +28,12 @@ class Hooks:
     def on_invocation_unique(
         self, invocation_id: str, args: Any, kwargs: Any, task_id: str, options: Any, result: Any
     ) -> None:
-        """The same task is active already, as ``task_id``: the call joined it."""
+        """The call joined the active task ``task_id``."""
 
     def on_invocation_ignored(
         self, invocation_id: str, args: Any, kwargs: Any, task_id: str, options: Any, result: Any
     ) -> None:
-        """Nothing is sent: the ignore window is open, or ``unique_on_conflict="skip"``; ``task_id`` is the cause."""
+        """Nothing is sent: ignore window, or ``unique_on_conflict="skip"``. ``task_id`` is the task that caused it."""
 
     def on_invocation_timeout(
         self,

@@ -43,20 +43,20 @@ class Lease:
 
     @property
     def fence(self) -> int:
-        """A number that is larger for every later holding of the same name."""
+        """The fencing token: a number that grows with each holder of the same name."""
         fence: int = self.holding.fence
         return fence
 
     @property
     def lost(self) -> bool:
-        """True once it can no longer be trusted; that is final."""
+        """Whether the lease is lost. Once True, it stays True."""
         # Remembered: a renewal that is answered late would make the clock say otherwise again.
         if not self._lost and monotonic() >= self._trusted_until:
             self._lost = True
         return self._lost
 
     def ensure(self) -> None:
-        """Raise :class:`LeaseLost` once it can no longer be trusted."""
+        """Raise :class:`LeaseLost` if the lease is lost."""
         if self.lost:
             msg = f"{self} is lost: it was not renewed in time, or was taken away"
             raise LeaseLost(msg)

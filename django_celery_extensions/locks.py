@@ -1,4 +1,4 @@
-"""Distributed locks, semaphores and mutexes: for tasks, and for code that is none.
+"""Distributed locks, semaphores and mutexes, in tasks and elsewhere.
 
 ::
 
@@ -8,8 +8,8 @@
             if lock:
                 Feed.objects.import_feed(url)
 
-A lock is renewed while its process lives and ends soon after it died. None of them can be taken twice by the same
-holder: a lock within itself waits for itself.
+A lock is renewed as long as its process lives, and expires soon after the process has died. Locks are not reentrant: a
+lock inside the same lock waits for itself.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ def lock(
     identifier: str | None = None,
     lease_timeout: float | timedelta | None = None,
 ) -> Hold:
-    """Hold the lock ``name``, refined by ``args``, in code that is no task; yields a lease, or False.
+    """Hold the lock ``name``, refined by ``args``, in code outside of tasks. Yields a lease, or False if it is taken.
 
-    ``blocking`` waits for it, ``timeout`` seconds at most. ``lease_timeout``: seconds that the lock outlives a dead
-    process (the setting LOCK_TIMEOUT). ``lock(task.name, a)`` is the lock that ``self.lock(a)`` takes in that task.
+    ``blocking``: wait for it, at most ``timeout`` seconds (None: for ever). ``identifier``: who holds it, for people
+    who list holders. ``lease_timeout``: seconds the lock outlives a dead process; the default is the setting
+    LOCK_TIMEOUT. ``lock(task.name, a)`` is the lock that ``self.lock(a)`` takes in that task.
 
-    Raises ``StoreUnavailable``, ``InvalidOption`` for options that don't go together.
+    Raises ``StoreUnavailable`` if the store can't be reached, and ``InvalidOption`` for options that contradict each
+    other.
     """
     wish = make_wish(
         "lock",
@@ -75,9 +77,9 @@ def semaphore(
     identifier: str | None = None,
     lease_timeout: float | timedelta | None = None,
 ) -> Hold:
-    """The same for one of ``max_leases`` slots of the semaphore ``name``.
+    """Hold one of the ``max_leases`` slots of the semaphore ``name``. Everything else is as in :func:`lock`.
 
-    Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
+    Also raises ``HolderLimitConflict`` if others hold it with a different ``max_leases``.
     """
     wish = make_wish(
         "semaphore",
@@ -92,9 +94,11 @@ def semaphore(
 
 
 def holders(name: str, *args: Any, kind: str = "lock") -> Sequence[Holder]:
-    """Return who holds a lock, semaphore or mutex (``kind``), the earliest first.
+    """Return who holds a lock, earliest first; ``kind`` is ``"lock"``, ``"semaphore"`` or ``"mutex"``.
 
-    For a mutex ``name`` is the task's, and ``args`` are the values of its ``mutex_keys``.
+    For a mutex, ``name`` is the name of the task, and ``args`` are the values of its ``mutex_keys``.
+
+    Raises ``InvalidOption`` for another ``kind``, and ``StoreUnavailable`` if the store can't be reached.
     """
     if kind not in _KINDS:
         msg = f"kind is {kind!r}; it can be {', '.join(map(repr, _KINDS))}"
@@ -106,15 +110,17 @@ _KINDS = ("lock", "semaphore", "mutex")
 
 
 def evict(holder: Holder) -> bool:
-    """End somebody's holding by force, and let the next one have it; returns whether it was still held.
+    """Take a lock away from its holder, so that the next one can have it. Returns False if it was not held any more.
 
-    The holder goes on until it looks at its lease: only a resource that compares fences is safe from it.
+    The holder carries on until it checks its lease; only a resource that compares fences is safe from it.
+
+    Raises ``StoreUnavailable`` if the store can't be reached.
     """
     return lease_store(eager=True).evict(holder)
 
 
 class LockTask(DjangoTask):
-    """Base class of tasks that hold locks: ``@app.task(base=LockTask, bind=True)``."""
+    """Base class for tasks that hold locks: ``@app.task(base=LockTask, bind=True)``."""
 
     abstract = True
 
@@ -127,14 +133,15 @@ class LockTask(DjangoTask):
         identifier: str | None = None,
         **retry_options: Any,
     ) -> Hold:
-        """Hold the lock of this task, refined by ``args``; yields a lease, or False where others hold it.
+        """Hold the lock of this task, refined by ``args``. Yields a lease, or False if somebody else holds it.
 
-        ``blocking`` waits for it, ``timeout`` seconds at most. ``retry`` retries the task where it is not free, with
-        ``retry_options`` (``countdown``, ``max_retries`` …); ``blocking`` forces it to False. ``identifier`` names the
-        holder for people who list holders; the default is the task id and the host name.
+        ``blocking``: wait for it, at most ``timeout`` seconds (None: for ever). ``retry``: retry the task if the lock is
+        not free, with ``retry_options`` (``countdown``, ``max_retries`` …); has no effect with ``blocking``.
+        ``identifier``: who holds it, for people who list holders; the default is the task id and the host name.
 
-        Raises ``StoreUnavailable`` (with ``retry``: retries the task), ``InvalidOption`` for options that don't go
-        together, ``TaskConfigurationError`` outside of a run of the task.
+        Raises ``StoreUnavailable`` if the store can't be reached (with ``retry``, the task is retried instead),
+        ``InvalidOption`` for options that contradict each other, and ``TaskConfigurationError`` outside a run of the
+        task.
         """
         options = {"blocking": blocking, "timeout": timeout}
         return self._hold("lock", args, options, identifier, retry, retry_options)
@@ -149,9 +156,9 @@ class LockTask(DjangoTask):
         identifier: str | None = None,
         **retry_options: Any,
     ) -> Hold:
-        """Hold one of ``max_leases`` slots of the semaphore of this task; everything else as in :meth:`lock`.
+        """Hold one of the ``max_leases`` slots of this task's semaphore. Everything else is as in :meth:`lock`.
 
-        Raises also ``HolderLimitConflict`` while it is held with another ``max_leases``.
+        Also raises ``HolderLimitConflict`` if others hold it with a different ``max_leases``.
         """
         options = {"max_leases": max_leases, "blocking": blocking, "timeout": timeout}
         return self._hold("semaphore", args, options, identifier, retry, retry_options)
@@ -194,7 +201,7 @@ class LockTask(DjangoTask):
 
 
 class _HoldOrRetry(Hold):
-    """Retries the task where others hold what is wished for, or its store can't be reached."""
+    """Retries the task if somebody else holds the lock, or the store can't be reached."""
 
     def __init__(self, wish: Wish, owner: str, task: LockTask, options: dict[str, Any]) -> None:
         super().__init__(wish, owner)
@@ -214,23 +221,23 @@ class _HoldOrRetry(Hold):
 
 
 class MutexTask(LockTask):
-    """Base class of tasks of which one runs at a time: ``@app.task(base=MutexTask)``.
+    """Base class for tasks that run one at a time: ``@app.task(base=MutexTask)``.
 
-    While one runs, another run ends with Celery's ``Reject``; with ``mutex_requeue`` it comes back later, after a
-    delay that grows to five seconds, and costs no retry. A run that others depend on (chain, group, chord, callbacks)
-    always comes back later: rejected it would leave them hanging.
+    If another run holds the mutex, a run ends with Celery's ``Reject``. With ``mutex_requeue`` it comes back later
+    instead, after a delay that grows from 0.1 to 5 seconds, without using up a retry. A run that others depend on
+    (chain, group, chord, callbacks) always comes back, because rejecting it would leave them hanging.
     """
 
     abstract = True
 
-    #: Names of the arguments that refine the mutex; calls that differ in them may run at once.
+    #: Names of the arguments that refine the mutex; calls with different values may run at the same time.
     mutex_keys: Sequence[str] = ()
-    #: Run later instead of being rejected.
+    #: Run later, instead of being rejected.
     mutex_requeue: bool = False
 
     @classmethod
     def bind(cls, app: Celery) -> Celery:
-        """Bind the class to its app; the mutex is put around its body, and around its claim."""
+        """Bind the class to its app, and put the mutex around its body and its claim."""
         super().bind(app)
         if cls.run is not Task.run:
             check_mutex(object.__new__(cls))
@@ -239,9 +246,9 @@ class MutexTask(LockTask):
 
     @property
     def mutex(self) -> HeldLease:
-        """The mutex that the run which asks holds: ``.fence``, ``.lost``, ``.ensure()``.
+        """The mutex of the current run, with ``.fence``, ``.lost`` and ``.ensure()``.
 
-        Raises ``TaskConfigurationError`` outside of a run of the task by a worker.
+        Raises ``TaskConfigurationError`` outside a run of the task in a worker.
         """
         lease = getattr(self.request, MUTEX, None)
         if lease is None:

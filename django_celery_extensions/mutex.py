@@ -1,7 +1,7 @@
-"""The mutex of a ``MutexTask``: taken before anything else of a run, also before its claim.
+"""The mutex of a ``MutexTask``. A run takes it first of all, even before its claim.
 
-So a message that has to come back keeps its place as the one queued task of its key (``unique_until="start"``): at
-most one runs, and one is queued.
+So a message that has to come back is still the one queued task of its key (with ``unique_until="start"``): at most one
+runs, and at most one is queued.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def put_mutex(cls: type[MutexTask]) -> None:
 
 
 def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLease:
-    """Take the mutex for a run; raises what its message comes to where that can't be."""
+    """Take the mutex for a run. If that is impossible, raise what ends the run: ``Reject``, or a message to come back."""
     wish = make_wish(
         "mutex",
         str(task.name),
@@ -76,14 +76,14 @@ def enter(task: MutexTask, request: Context, args: Any, kwargs: Any) -> HeldLeas
 
 
 def mutex_values(task: MutexTask, args: Any, kwargs: Any) -> list[Any]:
-    """Return the values of a call that refine the mutex."""
+    """Return the values of those arguments of a call that refine the mutex."""
     if not task.mutex_keys:
         return []
     return [*named_arguments(task, args, kwargs, task.mutex_keys).values()]
 
 
 def check_mutex(task: MutexTask) -> None:
-    """Raise :class:`TaskConfigurationError` for options that can't be."""
+    """Raise :class:`TaskConfigurationError` for invalid options."""
     check_argument_names(task, "mutex_keys", task.mutex_keys)
     if task.mutex_requeue not in (False, True):
         msg = f"{task.name}: mutex_requeue is {task.mutex_requeue!r}; it can be False, True"

@@ -1,7 +1,7 @@
-"""Fixtures for the tests of a project; pytest finds them by itself.
+"""Fixtures for the tests of a project. pytest finds them by itself.
 
-``celery_outbox``: nothing is sent, see :func:`django_celery_extensions.testing.capture_tasks`.
-``celery_claims``: claims, ignore windows and locks of the test are its own, for tasks that run eagerly.
+``celery_outbox``: nothing is sent; see :func:`django_celery_extensions.testing.capture_tasks`.
+``celery_claims``: the test starts without claims, ignore windows and locks; for tasks that run eagerly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def celery_outbox() -> Iterator[Outbox]:
-    """What the tasks of this test would have sent; nothing is sent."""
+    """Collect what the test would have sent, and send nothing."""
     from django_celery_extensions.testing import capture_tasks  # noqa: PLC0415
 
     with capture_tasks() as outbox:
@@ -29,7 +29,7 @@ def celery_outbox() -> Iterator[Outbox]:
 
 @pytest.fixture
 def celery_claims() -> Iterator[None]:
-    """An empty store of claims, ignore windows and locks for this test alone."""
+    """Give the test an empty store of claims, ignore windows and locks of its own."""
     from django_celery_extensions.testing import isolated_claims  # noqa: PLC0415
 
     with isolated_claims():

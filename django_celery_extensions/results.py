@@ -1,7 +1,7 @@
 """Results that exist before the task does.
 
-An invocation's result is Celery's ``AsyncResult`` (``EagerResult`` when eager) with one thing added: it
-knows how the invocation ended, and answers by itself while, or where, there is nothing to ask a backend.
+The result of a call is Celery's ``AsyncResult`` (``EagerResult`` when eager), with one thing added: it knows how the
+call ended, and gives the answer itself if there is nothing in the result backend yet, or never will be.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _delivered_to: WeakValueDictionary[tuple[str, str], InvocationResult] = WeakValu
 
 
 class InvocationResult(AsyncResult):  # type: ignore[type-arg]
-    """What every way of invoking a ``DjangoTask`` returns.
+    """What every way of calling a ``DjangoTask`` returns.
 
-    ``outcome`` tells how the invocation ended; ``invocation_id`` is its id, None for a result that was looked
-    up by its task id.
+    ``outcome`` says how the call ended. ``invocation_id`` identifies the call; it is None if the result was looked up by
+    its task id.
     """
 
     if TYPE_CHECKING:  # one of Celery's states, WAITING or IGNORED
@@ -60,7 +60,7 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
 
     @classmethod
     def waiting(cls, task_id: str, invocation_id: str, **arguments: Any) -> InvocationResult:
-        """Return the result of an invocation that has not ended yet."""
+        """Return the result of a call that has not ended yet."""
         result = cls(task_id, **arguments)
         result.invocation_id = invocation_id
         result.outcome = Outcome.WAITING
@@ -121,7 +121,7 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
             self.on_ready(self)
 
     def timed_out(self, exc: Exception) -> None:
-        """Tell that waiting for the result timed out."""
+        """Report that waiting for the result timed out."""
         if self.on_timeout is not None:
             self.on_timeout(self, exc)
 
@@ -136,7 +136,7 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         return meta
 
     def forget(self) -> None:
-        """See ``celery.result.AsyncResult.forget``; there is nothing to do where no result is kept."""
+        """See ``celery.result.AsyncResult.forget``. Does nothing if no result is stored."""
         if not result_backends.is_missing(self.backend):
             super().forget()
 
@@ -148,14 +148,16 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         return super()._maybe_set_cache(meta)  # type: ignore[misc] # likewise
 
     def ready(self) -> bool:
-        """Tell whether the task has ended; an ignored one has, one that waits for its commit has not."""
+        """Return whether the task has ended. An ignored call has; one that waits for its commit has not."""
         return self.state == IGNORED or (self.outcome is not Outcome.WAITING and super().ready())
 
     def get(self, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Wait for the task and return its result; None where it was ignored.
+        """Wait for the task and return its result, or None if the call was ignored.
 
-        Raises :class:`NotTriggeredCeleryError` before the commit, ``celery.exceptions.TimeoutError`` after
-        ``timeout`` seconds.
+        Raises the exception of a task that failed (unless ``propagate=False``), :class:`NotTriggeredCeleryError` before
+        the commit, ``celery.exceptions.TimeoutError`` after ``timeout`` seconds (None: wait for ever),
+        ``ResultBackendMissing`` if no result is stored, and ``ResultMissing`` if the call joined a task whose result will
+        never reach this caller.
         """
         if self.outcome is Outcome.WAITING:
             msg = (
@@ -217,16 +219,16 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
 
 
 class _Joined:
-    """Looks whether a caller who joined waits in vain: the task is over, and brought no result here."""
+    """Finds out whether a caller who joined waits in vain, because the task is over and left no result here."""
 
     def __init__(self, result: InvocationResult) -> None:
         self.result, self.still_held = result, result.still_held
         self._looked_at, self._gone = time.monotonic(), False
 
     def look(self) -> None:
-        """Raise :class:`ResultMissing` when two looks in a row found the claim of the task gone, and no result.
+        """Raise :class:`ResultMissing` if the claim of the task was gone twice in a row, and there is no result.
 
-        A claim ends before the result is stored, which may take its time.
+        The claim ends before the result is stored, which may take a while.
         """
         if self.still_held is None or time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
@@ -237,7 +239,7 @@ class _Joined:
 
 
 class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type-arg]
-    """The same for a task that runs where it is called (``apply``, ``task_always_eager``)."""
+    """The result of a task that runs where it is called (``apply``, ``task_always_eager``)."""
 
     #: Its run has ended the claim of its call.
     claim_ended = False
@@ -249,7 +251,7 @@ class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type
 
     @classmethod
     def waiting(cls, task_id: str, invocation_id: str, **arguments: Any) -> EagerInvocationResult:
-        """Return the result of an invocation that has not ended yet."""
+        """Return the result of a call that has not ended yet."""
         result = cls(task_id, None, WAITING, name=arguments["task_name"])
         result.invocation_id = invocation_id
         result.outcome = Outcome.WAITING

@@ -1,7 +1,7 @@
-"""Django signals for the events that the hooks of ``DjangoTask`` tell.
+"""Django signals for the same events as the hooks of ``DjangoTask``.
 
-Each is sent with the class of the task as ``sender``, ``task`` (the task itself) and the arguments of
-the hook of the same event, by name. They are for code that watches tasks without subclassing them.
+They are for code that watches tasks without subclassing them. The ``sender`` is the class of the task. Receivers get
+``task`` (the task itself) and the arguments of the hook, by name.
 """
 
 from django.dispatch import Signal

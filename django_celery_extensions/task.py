@@ -1,7 +1,7 @@
 """``DjangoTask``: a Celery task that is safe to call from Django.
 
-This is the façade. The way of a call stands in :mod:`~django_celery_extensions.dispatch`, the way of a
-message through the worker in :mod:`~django_celery_extensions.execution`.
+This is the public face. What happens to a call is in :mod:`~django_celery_extensions.dispatch`; what happens to a
+message in the worker is in :mod:`~django_celery_extensions.execution`.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ __all__ = [
 
 
 def get_django_command_task(command_name: str) -> DjangoTask:
-    """Return the task made of a management command.
+    """Return the task that runs a management command.
 
-    Raises :class:`~django_celery_extensions.exceptions.CommandTaskError` where there is none.
+    Raises :class:`~django_celery_extensions.exceptions.CommandTaskError` if the command has no task.
     """
     # Commands are tasks, so they stand above this module.
     from django_celery_extensions.commands import command_task  # noqa: PLC0415
@@ -76,35 +76,35 @@ _APPLY_ARGUMENTS = ("link", "link_error", "task_id", "retries", "throw", "logfil
 
 
 class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
-    """Base class of tasks: ``@app.task(base=DjangoTask, unique=True)``.
+    """Base class for tasks: ``@app.task(base=DjangoTask, unique=True)``.
 
-    Handlers of Celery that are defined here (``before_start``, ``on_success``, ``on_failure``, ``on_retry``) tell
-    the hooks ``on_task_*``; who overrides one calls ``super()``.
+    Celery's handlers ``before_start``, ``on_success``, ``on_failure`` and ``on_retry`` are defined here, to call the
+    hooks ``on_task_*``. If you override one of them, call ``super()``.
     """
 
     abstract = True
 
-    #: One queued-or-running task per key.
+    #: Allow only one queued or running task per key.
     unique: bool = False
     #: Names of the arguments that make the key; None: all of them.
     unique_keys: Sequence[str] | None = None
     #: ``f(task, prefix, task_args, task_kwargs) -> str``
     unique_key_generator: Callable[..., str] = default_unique_key_generator
-    #: What a duplicate comes to: ``"join"``, ``"raise"``, ``"skip"`` or ``"replace"``.
+    #: What happens to a duplicate: ``"join"``, ``"raise"``, ``"skip"`` or ``"replace"``.
     unique_on_conflict: str = "join"
-    #: When the claim ends: ``"finish"``, or ``"start"`` of the body.
+    #: When the claim ends: at the ``"finish"`` of the task, or at the ``"start"`` of its body.
     unique_until: str = "finish"
-    #: Seconds a claim may last, from sending to the start of the body and again from there to the end.
+    #: Seconds (or a timedelta) a claim can last: from sending to the start, and again from the start to the end.
     stale_time_limit: float | timedelta | None = None
-    #: What a call does when the store can't be reached: ``"raise"``, or ``"publish"`` without a claim.
+    #: What a call does if the store can't be reached: ``"raise"``, or ``"publish"`` without a claim.
     unique_on_store_error: str = "raise"
-    #: Seconds the running claim of a dead worker outlives it; None: the setting LOCK_TIMEOUT.
+    #: Seconds (or a timedelta) the claim of a running task outlives its worker; None: the setting LOCK_TIMEOUT.
     lease_timeout: float | timedelta | None = None
-    #: Seconds a message may wait in its queue; None: the setting.
+    #: Seconds (or a timedelta) a message may wait in its queue; None: the setting.
     max_queue_waiting_time: float | timedelta | None = None
     #: Open the ignore window after each success.
     ignore_task_after_success: bool = False
-    #: How long the ignore window stays open.
+    #: Seconds (or a timedelta) the ignore window stays open.
     ignore_task_timedelta: timedelta | float | None = None
     #: Seconds (or timedeltas) before retry 1, 2, …; their number is ``max_retries`` unless that is given.
     default_retry_delays: Sequence[float | timedelta] | None = None
@@ -146,7 +146,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
 
     @property
     def policy(self) -> Policy:
-        """What the options of this task come to."""
+        """The options of this task, resolved."""
         if self._policy is None:
             _ = self.app  # binds the class
         return policy_of(self) if self._policy is None else self._policy
@@ -160,13 +160,13 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         *positional: Any,
         **options: Any,
     ) -> Any:
-        """Send the task now, if it may be sent: see ``celery.Task.apply_async`` for the options.
+        """Send the task now, unless it is a duplicate or ignored.
 
-        Options of ours: ``stale_time_limit``, ``max_queue_waiting_time``, ``unique_on_conflict``,
-        ``unique_on_store_error``.
+        Takes all options of ``celery.Task.apply_async``, and ``stale_time_limit``, ``max_queue_waiting_time``,
+        ``unique_on_conflict`` and ``unique_on_store_error``.
 
-        Raises ``InvalidOption``, ``UniqueTaskConflict`` (``unique_on_conflict="raise"``), ``StoreUnavailable``,
-        and what Celery raises.
+        Raises ``InvalidOption`` for an invalid option, ``UniqueTaskConflict`` for a duplicate (with
+        ``unique_on_conflict="raise"``), ``StoreUnavailable`` if the cache can't be reached, and whatever Celery raises.
         """
         options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
         if options.get("retries"):
@@ -184,10 +184,10 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         using: str | None = None,
         **options: Any,
     ) -> InvocationResult:
-        """Call ``apply_async`` when the transaction of the database ``using`` commits, else never.
+        """Call ``apply_async`` when the transaction on the database ``using`` commits; never if it is rolled back.
 
-        Arguments and options are checked now. A countdown counts from the commit. Raises ``InvalidOption`` for a
-        database that does not exist, and ``UnmanagedTransaction`` where autocommit is off.
+        Arguments and options are checked now. A countdown counts from the commit. Raises ``InvalidOption`` for an
+        unknown database, and ``UnmanagedTransaction`` if autocommit is off.
         """
         check_database(self.name, using)
         return dispatch(
@@ -208,10 +208,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         propagate: bool = True,
         **options: Any,
     ) -> Any:
-        """Call ``apply_async``, wait up to ``timeout`` seconds, and return what the task returned.
+        """Call ``apply_async``, wait up to ``timeout`` seconds (None: for ever), and return what the task returned.
 
-        Raises ``celery.exceptions.TimeoutError``, after the hook ``on_invocation_timeout``; ``ResultBackendMissing``,
-        before anything is claimed or sent, where no result is kept.
+        If the task fails, its exception is raised here, unless ``propagate`` is False. After ``timeout`` seconds, the
+        hook ``on_invocation_timeout`` is called and ``celery.exceptions.TimeoutError`` is raised. If the task stores
+        no result, ``ResultBackendMissing`` is raised before anything is claimed or sent.
         """
         if not self.eager and diversion.take is None:
             result_backends.require_result(self, options)
@@ -246,12 +247,12 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     def apply_async_many(
         self, calls: Iterable[Call], *, progress: Progress | None = None, **options: Any
     ) -> list[InvocationResult]:
-        """Call the task once for each ``(args, kwargs)``, or args alone; return one result each, in order.
+        """Call the task once for each ``(args, kwargs)``, or args alone; return one result for each, in order.
 
-        All are checked before the first is claimed or sent. ``progress(done, total)`` is called after every few
-        hundred. Options are those of ``apply_async`` and hold for each call.
+        All calls are checked before the first one is claimed or sent. ``progress(done, total)`` is called after
+        every five hundred. The options are those of ``apply_async``, except ``task_id``, and apply to each call.
 
-        Raises ``ManyNotSent`` where not all were sent: it tells which.
+        Raises ``ManyNotSent`` if not all calls could be sent; it says which.
         """
         return dispatch_many(self, calls, options, send=self.send, eager=self.eager, progress=progress)
 
@@ -262,7 +263,7 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         using: str | None = None,
         progress: Progress | None = None,
     ) -> list[InvocationResult]:
-        """Call ``delay_many`` when the transaction of the database ``using`` commits."""
+        """Call ``delay_many`` when the transaction on the database ``using`` commits."""
         calls = ((args, None) for args in args_list)
         return self.apply_async_many_on_commit(calls, using=using, progress=progress)
 
@@ -274,19 +275,19 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         progress: Progress | None = None,
         **options: Any,
     ) -> list[InvocationResult]:
-        """Call ``apply_async_many`` when the transaction of the database ``using`` commits."""
+        """Call ``apply_async_many`` when the transaction on the database ``using`` commits."""
         check_database(self.name, using)
         when = partial(many_on_commit, using, progress)
         return dispatch_many(self, calls, options, send=self.send, eager=self.eager, when=when)
 
     @property
     def eager(self) -> bool:
-        """Tell whether calls run where they are made."""
+        """Whether tasks run where they are called, instead of being sent."""
         (always_eager,) = configured(self.app, "task_always_eager")
         return bool(always_eager) and diversion.take is None
 
     def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
-        """Send the message as Celery does, past what this class adds to a call."""
+        """Send the message as Celery does, without what this class adds to a call."""
         if diversion.take is not None:
             return diversion.take(self, args, kwargs, options)
         if settings.AUTO_SQS_MESSAGE_GROUP_ID:
@@ -299,17 +300,17 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         return publishing.send(self, args, kwargs, options, super().apply_async)
 
     def run_here(self, args: Any, kwargs: Any, **options: Any) -> Any:
-        """Run the task as Celery's ``apply`` does, past everything this class adds."""
+        """Run the task as Celery's ``apply`` does, without what this class adds to a call."""
         return super().apply(args, kwargs, **options)
 
     def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise ``TypeError`` for arguments that the body does not take (unless ``typing=False``)."""
+        """Raise ``TypeError`` for arguments that the task does not accept (unless it has ``typing=False``)."""
         check_arguments = getattr(self, "__header__", None)
         if self.typing and check_arguments is not None:
             check_arguments(*args, **kwargs)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802
-        """Return the result of a task id; for the task that is being sent, the one its caller holds."""
+        """Return the result of a task id; for a task that is just being sent, the one its caller gets."""
         current = sending.get()
         if current is not None and current.id == task_id and not isinstance(current, EagerInvocationResult):
             return current
@@ -327,7 +328,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         default_retry_delays: Sequence[float | timedelta] | None = None,
         **options: Any,
     ) -> Any:
-        """Retry the task, after the next of ``default_retry_delays`` unless ``eta`` or ``countdown`` say when."""
+        """Retry the task after the next of ``default_retry_delays``, unless ``eta`` or ``countdown`` says when.
+
+        ``default_retry_delays`` passed here (seconds or timedeltas) replace those of the task, and set ``max_retries``
+        unless that is passed too. Everything else is as in ``celery.Task.retry``.
+        """
         delays = retry_delays(self.name, default_retry_delays)
         if delays is not None and max_retries is None:
             max_retries = len(delays)
@@ -342,9 +347,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     def is_processing(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
     ) -> bool:
-        """Tell whether a task with these arguments is queued or running.
+        """Return whether a task with these arguments is queued or running.
 
-        Raises ``TaskConfigurationError`` for a task that is not unique.
+        Raises ``TaskConfigurationError`` if the task is not unique.
         """
         if not self.policy.unique:
             msg = (
@@ -356,9 +361,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
 
     @property
     def claim(self) -> Claim:
-        """The claim of the run that asks: ``.lost``, ``.ensure()``, ``.fence``.
+        """The claim of the current run, with ``.lost``, ``.ensure()`` and ``.fence``.
 
-        Raises ``TaskConfigurationError`` outside of the body of a task that holds one.
+        Raises ``TaskConfigurationError`` outside the body of a task that holds a claim.
         """
         execution: Execution | None = getattr(self.request, EXECUTION, None)
         if execution is None or execution.claim is None:
@@ -367,10 +372,11 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
         return execution.claim
 
     def set_ignore_task(self, ignore_task_timedelta: timedelta | float | None = None) -> None:
-        """Ignore calls with the arguments of the running task from now on, for so long.
+        """Open the ignore window for the arguments of the current run, from now on.
 
-        Raises ``TaskConfigurationError`` outside of a run, and for a task without ``ignore_task_timedelta``,
-        whose calls look at no window.
+        It stays open for ``ignore_task_timedelta`` (seconds or a timedelta), by default that of the task.
+
+        Raises ``TaskConfigurationError`` outside a run, and for a task that has no ``ignore_task_timedelta``.
         """
         policy = self.policy
         execution: Execution | None = getattr(self.request, EXECUTION, None)
@@ -387,30 +393,30 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
             claim_store(eager=execution.eager).open_window(execution.header.name, execution.task_id, window)
 
     def get_command_kwargs(self) -> dict[str, Any]:
-        """Options that every run of a command task gives its command; to override."""
+        """Return options that a command task passes to its command in every run; override it to add some."""
         return {}
 
     # --- Celery's handlers, which tell our hooks -----------------------------------------------------------
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Tell ``on_task_start``; a guarded task tells it once it knows that it may run.
+        """Call ``on_task_start``. A unique or ignored task calls it later, when it is known that it may run.
 
-        Raises Celery's ``Ignore`` for the second message of a slot of beat.
+        Raises Celery's ``Ignore`` for the second message of a beat slot.
         """
         start_once(self)
         if not self.policy.guarded:
             events.STARTED.tell(self, task_id, args, kwargs)
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Tell ``on_task_success``."""
+        """Call ``on_task_success``."""
         events.SUCCEEDED.tell(self, task_id, args, kwargs, retval)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Tell ``on_task_failure``."""
+        """Call ``on_task_failure``."""
         events.FAILED.tell(self, task_id, args, kwargs, exc, einfo)
 
     def on_retry(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Tell ``on_task_retry``."""
+        """Call ``on_task_retry``."""
         retry = getattr(einfo, "exception", None)
         if not isinstance(retry, Retry):
             retry = getattr(retry, "exc", None)  # billiard wraps it to carry its traceback

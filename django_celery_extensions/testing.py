@@ -1,9 +1,10 @@
-"""Helpers for the tests of a project: what was invoked, what would have been sent, and how it ends.
+"""Helpers for the tests of a project.
 
-:func:`capture_tasks` sends nothing and needs no broker, no result backend and no cache. :func:`capture_invocations`
-looks on while tasks are sent, or run eagerly. On-commit calls need the transaction to commit: use
-``TestCase.captureOnCommitCallbacks(execute=True)``, pytest-django's ``django_capture_on_commit_callbacks``, or a
-``TransactionTestCase``. With pytest there are fixtures (:mod:`django_celery_extensions.pytest_plugin`).
+:func:`capture_tasks` collects messages instead of sending them, and needs no broker, no result backend and no cache.
+:func:`capture_invocations` only watches, while tasks are sent or run eagerly. Calls on commit need a transaction that
+commits: use ``TestCase.captureOnCommitCallbacks(execute=True)``, pytest-django's
+``django_capture_on_commit_callbacks``, or a ``TransactionTestCase``. There are pytest fixtures as well
+(:mod:`django_celery_extensions.pytest_plugin`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class CapturedInvocation:
-    """One call that was made: of which task, with what, and its result."""
+    """One call: the name of the task, the arguments, the options and the result."""
 
     task: str
     args: Sequence[Any]
@@ -55,13 +56,13 @@ class CapturedInvocation:
 
     @property
     def outcome(self) -> Outcome:
-        """How the invocation ended; WAITING before its transaction commits, and for good after a rollback."""
+        """How the call ended; WAITING before its transaction commits, and for ever after a rollback."""
         return self.result.outcome
 
 
 @contextmanager
 def capture_invocations(*tasks: DjangoTask) -> Iterator[list[CapturedInvocation]]:
-    """Collect the calls of these tasks (of every ``DjangoTask`` where none is named) in order.
+    """Collect the calls of these tasks, in order; of every ``DjangoTask`` if none is named.
 
     ::
 
@@ -96,9 +97,9 @@ class SentTask:
         self.kwargs: Mapping[str, Any] = kwargs or {}
         #: Options of the message: ``countdown``, ``queue``, ``headers`` and the like.
         self.options = options
-        #: What the caller got; None for a message that no call sent, as a retry.
+        #: What the caller got; None for a message that was not sent by a call, such as a retry.
         self.result: InvocationResult | None = sending.get()
-        #: It has been run by :meth:`run`.
+        #: Whether :meth:`run` has run it.
         self.ran = False
 
     @property
@@ -113,7 +114,7 @@ class SentTask:
 
     @property
     def on_commit(self) -> bool:
-        """It was called to be sent at a commit."""
+        """Whether it was called on commit."""
         return self.result is not None and self.result.on_commit
 
     def __repr__(self) -> str:
@@ -121,9 +122,9 @@ class SentTask:
         return f"{self.task}({', '.join(arguments)})"
 
     def run(self) -> Any:
-        """Run the task here, as a worker would, and return what it returns; raises what it raises.
+        """Run the task here, as a worker would. Returns what it returns, and raises what it raises.
 
-        Callbacks, and the next of its chain, are sent then: into the same outbox.
+        Callbacks and the next step of its chain are sent to the same outbox.
         """
         self.ran = True
         options = {name: self.options.get(name) for name in ("link", "link_error", "headers")}
@@ -149,10 +150,10 @@ class SentTask:
 
 
 class Outbox(list[SentTask]):
-    """What would have been sent, in order."""
+    """The messages that would have been sent, in order."""
 
     def take(self, task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
-        """Take a message in place of the broker."""
+        """Collect a message instead of sending it to the broker."""
         options.setdefault("task_id", uuid())
         self.append(SentTask(task, args, kwargs, options))
         return task.AsyncResult(options["task_id"])
@@ -162,16 +163,16 @@ class Outbox(list[SentTask]):
         return [sent for sent in self if sent.task == task.name]
 
     def run(self) -> list[Any]:
-        """Run whatever has not been run, in order, and what that sends in turn; return what each returned.
+        """Run all messages that were not run yet, in order, and those that they send. Returns what each returned.
 
-        Raises what the first one that fails raises; those after it have not been run then.
+        If one of them raises, the error is raised here, and the ones after it are not run.
         """
         return [sent.run() for sent in self if not sent.ran]  # the list may grow meanwhile
 
     def assert_sent(self, task: Task[..., Any], *args: Any, **kwargs: Any) -> SentTask:
-        """Return the first message of ``task`` with these arguments, however they were passed.
+        """Return the first message of ``task`` with these arguments, whether positional or named.
 
-        Raises ``AssertionError`` where there is none, and says what there is.
+        Raises ``AssertionError`` if there is none; the error lists what was sent.
         """
         wanted = _arguments(task, args, kwargs)
         for sent in self.of(task):
@@ -182,7 +183,7 @@ class Outbox(list[SentTask]):
         raise AssertionError(msg)
 
     def assert_not_sent(self, task: Task[..., Any]) -> None:
-        """Raise ``AssertionError`` where any message of ``task`` was sent."""
+        """Raise ``AssertionError`` if any message of ``task`` was sent."""
         found = self.of(task)
         if found:
             msg = f"{task.name} was sent: {', '.join(map(repr, found))}"
@@ -191,7 +192,7 @@ class Outbox(list[SentTask]):
 
 @contextmanager
 def capture_tasks() -> Iterator[Outbox]:
-    """Send no message of a ``DjangoTask``: collect it, to be looked at and to be run on demand.
+    """Collect the messages of every ``DjangoTask`` instead of sending them, to inspect and run them.
 
     ::
 
@@ -200,9 +201,9 @@ def capture_tasks() -> Iterator[Outbox]:
         assert outbox.assert_sent(send_mail, order.pk).on_commit
         outbox.run()
 
-    Everything else is as with a broker: hooks, unique tasks and ignore windows, kept in a store of its own
-    (:func:`isolated_claims`). Also where ``task_always_eager`` is set, but for chains, groups and chords, which Celery
-    runs at once then.
+    Everything else works as with a broker: hooks, unique tasks and ignore windows. Claims are kept in a store of its
+    own (:func:`isolated_claims`). It works with ``task_always_eager`` too, except for chains, groups and chords, which
+    Celery then runs at once.
     """
     outbox = Outbox()
     before, diversion.take = diversion.take, outbox.take
@@ -215,7 +216,7 @@ def capture_tasks() -> Iterator[Outbox]:
 
 @contextmanager
 def isolated_claims() -> Iterator[None]:
-    """Keep claims, ignore windows and locks in an empty store of its own, gone with the block."""
+    """Keep claims, ignore windows and locks in a store of their own, which is empty at first and gone after the block."""
     with kept_in(LocMemCache(f"django_celery_extensions-{uuid()}", {})):
         yield
 
@@ -223,7 +224,7 @@ def isolated_claims() -> Iterator[None]:
 def forget_claim(
     task: DjangoTask, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> None:
-    """End the claim and the ignore window of a call, whoever they belong to, so that the next one is sent."""
+    """End the claim and the ignore window of a call, whoever holds them, so that the next call is sent."""
     name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args or (), kwargs or {})
     claim_store(eager=True).forget(name)
 
