@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Celery(BaseCelery):
     """``celery.Celery`` with ``DjangoTask`` as the default base class of its tasks."""
 
-    task_cls = "django_celery_extensions.task:DjangoTask"
+    task_cls: str = "django_celery_extensions.task:DjangoTask"
 
 
 class CeleryQueueEnum(str, Enum):

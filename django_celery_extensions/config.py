@@ -92,7 +92,7 @@ class Settings:
     CELERY_AUTODISCOVER = Setting(False)
 
 
-settings = Settings()
+settings: Settings = Settings()
 
 #: The names of all settings, without the prefix.
 NAMES = tuple(name for name, value in vars(Settings).items() if isinstance(value, Setting))

@@ -20,6 +20,10 @@ RENEWALS = 3
 class Lease:
     """A holding, and how long this process may believe in it."""
 
+    #: Moment (monotonic) of the next renewal, and from when on it may be had along with others.
+    renew_at: float
+    renew_from: float
+
     def __init__(
         self,
         holding: Any,
@@ -87,6 +91,5 @@ class Lease:
     def _renewed(self, asked_at: float) -> None:
         lasts = self._length if self._ends_at == inf else self.lasts(asked_at)
         self._trusted_until = asked_at + lasts * (1 - self._margin)
-        #: Moment (monotonic) of the next renewal, and from when on it may be had along with others.
         self.renew_at = asked_at + lasts / RENEWALS
         self.renew_from = asked_at + lasts / RENEWALS / 2

@@ -21,6 +21,12 @@ from django_celery_extensions.invocation import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    # Generic in the stubs only.
+    _AsyncResult = AsyncResult[Any]
+    _EagerResult = EagerResult[Any]
+else:
+    _AsyncResult, _EagerResult = AsyncResult, EagerResult
+
 #: State before the commit, and for good after a rollback.
 WAITING = "WAITING"
 #: State of an invocation, or of a message, that was not run because of its ignore window or its duplicate.
@@ -37,7 +43,7 @@ LOOK_SECONDS = 5.0
 _delivered_to: WeakValueDictionary[tuple[str, str], InvocationResult] = WeakValueDictionary()
 
 
-class InvocationResult(AsyncResult):  # type: ignore[type-arg]
+class InvocationResult(_AsyncResult):
     """What every way of calling a ``DjangoTask`` returns.
 
     ``outcome`` says how the call ended. ``invocation_id`` identifies the call; it is None if the result was looked up by
@@ -50,9 +56,9 @@ class InvocationResult(AsyncResult):  # type: ignore[type-arg]
         status: str  # type: ignore[assignment]
 
     invocation_id: str | None = None
-    outcome = Outcome.TRIGGERED
+    outcome: Outcome = Outcome.TRIGGERED
     #: The call waits for a commit, or did.
-    on_commit = False
+    on_commit: bool = False
     #: Of a call that joined: tells whether that task has its claim still. None: nobody knows.
     still_held: Callable[[], bool] | None = None
     #: Called with this result and the error when waiting timed out.
@@ -238,7 +244,7 @@ class _Joined:
         self._looked_at, self._gone = time.monotonic(), gone
 
 
-class EagerInvocationResult(InvocationResult, EagerResult):  # type: ignore[type-arg]
+class EagerInvocationResult(InvocationResult, _EagerResult):
     """The result of a task that runs where it is called (``apply``, ``task_always_eager``)."""
 
     #: Its run has ended the claim of its call.

@@ -6,12 +6,12 @@ They are for code that watches tasks without subclassing them. The ``sender`` is
 
 from django.dispatch import Signal
 
-invocation_applied = Signal()
-invocation_triggered = Signal()
-invocation_unique = Signal()
-invocation_ignored = Signal()
-invocation_timed_out = Signal()
-task_started = Signal()
-task_retried = Signal()
-task_failed = Signal()
-task_succeeded = Signal()
+invocation_applied: Signal = Signal()
+invocation_triggered: Signal = Signal()
+invocation_unique: Signal = Signal()
+invocation_ignored: Signal = Signal()
+invocation_timed_out: Signal = Signal()
+task_started: Signal = Signal()
+task_retried: Signal = Signal()
+task_failed: Signal = Signal()
+task_succeeded: Signal = Signal()

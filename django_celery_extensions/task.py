@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from django_celery_extensions.execution import Execution
     from django_celery_extensions.many import Call
 
+    _Task = Task[..., Any]  # generic in the stubs only
+else:
+    _Task = Task
+
 __all__ = [
     "DjangoTask",
     "NotTriggeredCeleryError",
@@ -75,7 +79,7 @@ _APPLY_ASYNC_ARGUMENTS = ("task_id", "producer", "link", "link_error", "shadow")
 _APPLY_ARGUMENTS = ("link", "link_error", "task_id", "retries", "throw", "logfile", "loglevel", "headers")
 
 
-class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
+class DjangoTask(Hooks, _Task):
     """Base class for tasks: ``@app.task(base=DjangoTask, unique=True)``.
 
     Celery's handlers ``before_start``, ``on_success``, ``on_failure`` and ``on_retry`` are defined here, to call the
@@ -109,7 +113,9 @@ class DjangoTask(Hooks, Task):  # type: ignore[type-arg]
     #: Seconds (or timedeltas) before retry 1, 2, …; their number is ``max_retries`` unless that is given.
     default_retry_delays: Sequence[float | timedelta] | None = None
 
-    queue = Queue()
+    queue: Queue = Queue()
+    if TYPE_CHECKING:
+        max_retries: int | None  # set for subclasses below
 
     _policy: ClassVar[Policy | None] = None
 

@@ -100,7 +100,7 @@ class SentTask:
         #: What the caller got; None for a message that was not sent by a call, such as a retry.
         self.result: InvocationResult | None = sending.get()
         #: Whether :meth:`run` has run it.
-        self.ran = False
+        self.ran: bool = False
 
     @property
     def task(self) -> str:
