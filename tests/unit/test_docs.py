@@ -81,7 +81,7 @@ RUN = [
     and page.stem
     not in {
         "tutorial",  # walked: tests/integration/test_tutorial.py
-        "index",  # files of a project, in the tutorial too
+        "index",  # a file of a project: below
     }
 ]
 
@@ -179,6 +179,36 @@ def test_readme_example_runs_as_pasted(
         transaction.set_rollback(True)
     assert len(mailoutbox) == 1
     assert views.send_welcome.max_retries == 3
+
+
+def test_settings_of_the_readme_make_a_unique_task(
+    tasks_of_the_page: None, store_server: RedisServer, settings: SettingsWrapper
+) -> None:
+    (block,) = (block for block in python_blocks(ROOT / "README.md") if "CACHES" in block)
+    namespace: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), namespace)  # noqa: S102 - our own page
+    assert set(namespace["INSTALLED_APPS"]) <= set(settings.INSTALLED_APPS)
+    cache = namespace["CACHES"]["default"]
+    assert cache.pop("LOCATION").startswith("redis://")
+    settings.CACHES = {"default": {**cache, "LOCATION": store_server.url}}
+
+    @app.task(unique=True, ignore_task_after_success=True, ignore_task_timedelta=60)
+    def once(number: int) -> int:
+        return number
+
+    assert [once.apply((7,)).state, once.apply((7,)).state] == ["SUCCESS", "IGNORED"]
+
+
+def test_celery_file_of_the_index_makes_django_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+    (block,) = python_blocks(ROOT / "docs/index.md")
+    namespace: dict[str, Any] = {"__name__": "myproject.celery"}
+    try:
+        exec(compile(block, "index.md", "exec"), namespace)  # noqa: S102 - our own page
+        assert issubclass(namespace["app"].Task, DjangoTask)
+        assert namespace["app"].main == "myproject"
+    finally:
+        app.set_current()
 
 
 def test_settings_page_has_every_setting_with_its_default() -> None:
