@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import measures, pages, tables
+from benchmarks import agent, measures, pages, profile_of, tables
 from benchmarks.__main__ import DOCS, with_bases
 from benchmarks.figures import Cell, Gap, Rounds, percentile
 from benchmarks.peers import every_peer
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import Peer, calling
 from benchmarks.results import Found
 
 if TYPE_CHECKING:
@@ -162,3 +162,21 @@ def test_peers_are_what_their_modules_are_called() -> None:
         # Who shares a venv asks for nothing that is not in it.
         owner = peers[peer.venv or peer.name]
         assert (set(peer.requirements), peer.overrides) == (set(owner.requirements), owner.overrides)
+
+
+def test_a_profile_counts_what_a_call_calls_and_not_what_measuring_does() -> None:
+    def body(number: int) -> None:
+        sorted([abs(number)])
+
+    found = agent.profile(calling(body), 200)
+    assert found["made"] == 2
+    assert agent.profile(calling(lambda _: None), 200)["made"] == 0
+    often = {name: often for name, often, *_ in found["top"]}
+    assert often["<built-in method builtins.abs>"] == 1
+    assert often[f"tests/unit/test_benchmarks.py:{body.__code__.co_firstlineno} body"] == 1
+
+
+def test_a_profile_is_printed_as_a_table() -> None:
+    assert profile_of.table([("kombu/messaging.py:180 publish", 1.0, 0.0000123, 0.00345)])[-1] == (
+        "| `kombu/messaging.py:180 publish` | 1 | 12.3 | 3450.0 |"
+    )
