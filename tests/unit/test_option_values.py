@@ -188,8 +188,10 @@ def test_pydantic_tasks_are_accepted(declare: Declare) -> None:
 
     ship.__annotations__["order"] = model
     task = declare(ship, pydantic=True, unique=True)
-    assert task.delay(model(number=5)).get() == 5
     assert task.delay({"number": 6}).get() == 6
+    if not hasattr(task, "_dump_pydantic_arguments"):
+        pytest.skip("Celery takes models as arguments from 5.7 on")
+    assert task.delay(model(number=5)).get() == 5
 
 
 def test_attributes_of_ones_own_are_accepted_on_base_classes(declare: Declare) -> None:

@@ -25,6 +25,7 @@ WORDS = st.lists(
 )
 
 since_6 = pytest.mark.skipif(redis_py.VERSION < (6,), reason="older ones are left to their own way")
+since_5 = pytest.mark.skipif(redis_py.VERSION < (5,), reason="older ones do not take that")
 
 
 @given(words=WORDS)
@@ -42,7 +43,9 @@ def test_value_that_redis_can_not_have_is_refused(store_server: RedisServer, wro
 @pytest.mark.parametrize(
     "words", [("ECHO", "ä"), ("ECHO", b"\xff\n"), ("LPUSH", "k", "x" * 100_000), ("HGET", "text", "x")]
 )
-@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"decode_responses": True}, pytest.param({"protocol": 3}, marks=since_5)], ids=str
+)
 def test_answers_are_the_same(
     store_server: RedisServer, redis: redis_py.Redis, words: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
@@ -104,7 +107,13 @@ def test_who_watches_the_client_sees_the_command(
 
 
 @pytest.mark.parametrize(
-    "options", [{"encoding": "latin-1"}, {"single_connection_client": True}, {"max_connections": 3}], ids=str
+    "options",
+    [
+        {"encoding": "latin-1"},
+        pytest.param({"single_connection_client": True}, marks=since_5),
+        {"max_connections": 3},
+    ],
+    ids=str,
 )
 def test_clients_of_other_kinds_are_asked_themselves(
     store_server: RedisServer, redis: redis_py.Redis, options: dict[str, Any]
