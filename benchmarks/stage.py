@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.agents import Agent, AgentError, command_of, environment_of
 from benchmarks.peers.base import Servers
 from benchmarks.proxy import Network
-from benchmarks.venvs import HOME, NotInstalledError
+from benchmarks.venvs import HOME, ROOT, NotInstalledError
 from tests.processes import Process, tied_to_us
 from tests.servers import HOST, RedisServer, ServerMissing
 from tests.servers_zookeeper import ZooKeeperServer
@@ -137,12 +135,8 @@ class Stage:
     @contextmanager
     def network(self, delay: float) -> Iterator[Network]:
         """Put so many seconds, and a counter of round trips, between the agents and Redis, in this process."""
-        network = Network(self.server.port, delay)
-        threading.Thread(target=network.serve, daemon=True).start()
-        try:
+        with Network(self.server.port, delay) as network:
             yield network
-        finally:
-            network.close()
 
     @contextmanager
     def proxy(self, delay: float) -> Iterator[int | None]:
@@ -150,13 +144,8 @@ class Stage:
         if not delay:
             yield None
             return
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("proxy.py")),
-            str(self.server.port),
-            str(delay),
-        ]
-        with subprocess.Popen(tied_to_us(command), stdout=subprocess.PIPE, text=True) as process:
+        command = tied_to_us([sys.executable, "-m", "benchmarks.proxy", str(self.server.port), str(delay)])
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             try:
                 assert process.stdout is not None  # noqa: S101 - for mypy
                 yield int(process.stdout.readline())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from typing import TYPE_CHECKING
 
+from tests.forwarding import Forwarder, hang_up, read
 from tests.servers import HOST
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    import socket
 
 
-class Proxy:
+class Proxy(Forwarder):
     """Passes on what it gets, on a port of its own.
 
     `lose("reply", b"EVALSHA", times=2)`: twice, when a request with these bytes was passed on and answered, the
@@ -22,13 +22,10 @@ class Proxy:
     """
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._listening = socket.create_server((HOST, 0))
-        self.port: int = self._listening.getsockname()[1]
+        super().__init__(port)
         self._lock = threading.Lock()
         self._lose: tuple[str, bytes, int] = ("", b"", 0)
         self._late: list[tuple[socket.socket, bytes, threading.Event]] = []
-        self._open: list[socket.socket] = []
         #: How often a client sent something after it had been answered: its round trips.
         self.trips = 0
         #: How often something was lost.
@@ -49,50 +46,21 @@ class Proxy:
             assert answered.wait(10)
         self._late.clear()
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End every connection, and take no more."""
-        self._listening.close()
-        for each in self._open:
-            _hang_up(each)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection((HOST, self._port))
-            except OSError:
-                client.close()
-                continue
-            self._open += (client, server)
-            for side in (client, server):
-                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
-
-    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+    def carry(self, client: socket.socket, server: socket.socket) -> None:
         """Carry one connection: requests here, answers in a thread of their own."""
         swallow, answered = threading.Event(), threading.Event()
 
         def answers() -> None:
-            while piece := _read(server):
+            while piece := read(server):
                 if swallow.is_set():
                     break
                 answered.set()
                 with contextlib.suppress(OSError):
                     client.sendall(piece)
-            _hang_up(client)
+            hang_up(client)
 
-        threading.Thread(target=answers, daemon=True).start()
-        while piece := _read(client):
+        self.start(answers)
+        while piece := read(client):
             with self._lock:
                 what, request, times = self._lose
                 hit = times > 0 and request in piece
@@ -105,22 +73,10 @@ class Proxy:
             if hit and what in ("request", "late"):
                 if what == "late":
                     self._late.append((server, piece, answered))
-                _hang_up(client)
+                hang_up(client)
                 return
             if hit:
                 swallow.set()
             with contextlib.suppress(OSError):
                 server.sendall(piece)
-        _hang_up(server)
-
-
-def _read(side: socket.socket) -> bytes:
-    try:
-        return side.recv(1 << 20)
-    except OSError:
-        return b""
-
-
-def _hang_up(side: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        side.shutdown(socket.SHUT_RDWR)
+        hang_up(server)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING
 
-from tests.servers import HOST
+from tests.forwarding import Forwarder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,34 +15,20 @@ if TYPE_CHECKING:
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Proxy:
+class Proxy(Forwarder):
     """Passes bytes between its own *port* and that of a server on this machine."""
 
     def __init__(self, port: int) -> None:
-        self._server = port
-        self._listener = socket.create_server((HOST, 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__(port)
         #: How many connections were opened.
         self.accepted = 0
         self._silent = self._hanging_up = False
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self._open.append(client)
-            if self._hanging_up:
-                _reset(client)
-            elif not self._silent:
-                server = socket.create_connection((HOST, self._server))
-                self._open.append(server)
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=pair, daemon=True).start()
+    def let_in(self, client: socket.socket) -> bool:
+        self.accepted += 1
+        if self._hanging_up:
+            _reset(client)
+        return not (self._hanging_up or self._silent)
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
@@ -65,25 +50,9 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection."""
-        connections, self._open = self._open, []
+        connections, self.sockets = self.sockets, []
         for connection in connections:
             _reset(connection)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while data := source.recv(65536):
-            target.sendall(data)
-    for each in (source, target):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
 
 
 def _reset(connection: socket.socket) -> None:

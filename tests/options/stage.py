@@ -102,7 +102,7 @@ class Stage:
         self._reader = Connection(rabbit.url)
 
     def __enter__(self) -> Self:
-        self._stack.callback(self.proxy.close)
+        self._stack.enter_context(self.proxy)
         self._stack.callback(self._reader.release)
         self._stack.enter_context(tasks_of_its_own(self.app))
         self._stack.enter_context(shouting())
