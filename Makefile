@@ -82,7 +82,7 @@ endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/venv test
 	@$(PY) -m tests.endings
 
-matrix:  ## one scenario on all brokers, result backends, caches, pools and versions, an hour; writes docs/matrix.md
+matrix:  ## one scenario on all brokers, result backends, caches, pools and versions, tests/unit in all versions: hours; writes docs/matrix.md
 	@.ci/install-servers
 	@.ci/venv matrix
 	@$(PY) -m tests.matrix $(MATRIX)

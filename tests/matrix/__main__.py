@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         results = play_all(cells, made, gaps, servers, options.jobs)
         versions = servers.versions()
     units: dict[str, Result] = {}
-    if options.unit:
-        for name, there in made.items():
+    for name, there in made.items():
+        if re.search(options.unit, name):
             units[name] = unit_tests(there, options.jobs)
             tell(f"unit tests in {name}", units[name])
     told = [*results.values(), *units.values()]
@@ -62,7 +62,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the cells and play none")
     parser.add_argument("--jobs", type=int, default=2, help="so many at once; default: %(default)s")
     parser.add_argument(
-        "--unit", action=argparse.BooleanOptionalAction, help="run tests/unit in each environment too"
+        "--unit",
+        metavar="REGEX",
+        help="run tests/unit in the environments whose name has it; default: in all of a whole run, else in none",
     )
     parser.add_argument(
         "--write", type=Path, help=f"the page; default: {PAGE.relative_to(ROOT)}, of a whole run"
@@ -70,8 +72,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     whole = not (options.cells or options.only or options.corners)
     if options.unit is None:
-        options.unit = whole
-    if options.write is None and whole and options.unit:
+        options.unit = "" if whole else "$^"
+    if options.write is None and whole:
         options.write = PAGE
     return options
 

@@ -43,12 +43,19 @@ def page(
         "\nLeft out, because they can't be:\n",
         *(f"- {_rule(*rule)}" for rule in RULES),
         "\n## Versions\n",
-        "The unit tests run once in each environment.\n",
+        *_unit_tests(environments, units),
         _table(_environments(environments, units, notes)),
         "\n## Servers\n",
         _table([["server", "version"], *([name, version] for name, version in servers.items())]),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _unit_tests(environments: Mapping[str, Environment], units: Mapping[str, Result]) -> Iterator[str]:
+    if units.keys() >= environments.keys():
+        yield "The unit tests ran once in each environment.\n"
+    elif units:
+        yield "The unit tests ran in some of these environments; `make matrix` without options runs them in all, for hours.\n"
 
 
 def _cells(results: Mapping[Cell, Result], notes: dict[str, int]) -> Iterator[list[str]]:
