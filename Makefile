@@ -7,7 +7,7 @@ CHAOS_CUTS := $(addprefix tests/integration/,test_chaos_cut.py test_lock_chaos_c
 
 # Many tests wait for a lease to end: more of them at once than there are processors. The files that take longest, those of
 # workers, come first.
-AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 5 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

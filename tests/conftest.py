@@ -5,9 +5,11 @@ A server that is not installed skips what needs it, except in CI, where it fails
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -108,6 +110,16 @@ def memcached_server() -> Iterator[MemcachedServer]:
     """A real memcached of the session."""
     with start(MemcachedServer) as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sockets_of_pyamqp() -> Iterator[None]:
+    """py-amqp leaves the sockets of connections that were reset to the garbage collector: not in another module's test."""
+    yield
+    if "kombu.transport.pyamqp" in sys.modules:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")

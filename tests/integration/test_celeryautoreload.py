@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-SETTINGS = "SECRET_KEY = 'x'\nINSTALLED_APPS = ['django_celery_extensions', 'proj']\nUSE_TZ = True\n"
+# Django's reloader says at level DEBUG which file it has seen; a change before that is none.
+SETTINGS = """
+SECRET_KEY = "x"
+INSTALLED_APPS = ["django_celery_extensions", "proj"]
+USE_TZ = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"log": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.utils.autoreload": {"handlers": ["log"], "level": "DEBUG", "propagate": False}},
+}
+"""
 CELERY = """
 import os
 from django_celery_extensions.celery import Celery
@@ -64,6 +74,13 @@ class Reloaded:
         self.process = Process([*self.command, *arguments], log=self.folder / "log", env=self.env)
         return self.process
 
+    def changes(self, answer: str, *, starts: int) -> None:
+        """Change the code once the reloader has seen it in each of so many starts."""
+        assert self.process is not None
+        log = self.process.log
+        wait_until(lambda: log().count("proj/tasks.py first seen") == starts, timeout=30, what=log)
+        self.answers(answer)
+
     def answer(self) -> int:
         return int(self.live.app.send_task("proj.answer").get(timeout=30))
 
@@ -94,19 +111,13 @@ def celery_processes(process: Process) -> list[int]:
 def test_change_restarts_the_worker_and_an_error_waits_for_the_next(reloaded: Reloaded) -> None:
     process = reloaded.start("worker", "-P", "solo", "-l", "INFO", "--without-mingle", "--without-gossip")
     assert reloaded.answer() == 1
-    reloaded.answers("2")
+    reloaded.changes("2", starts=1)
     wait_until(lambda: process.log().count(" ready.") == 2, timeout=30, what=process.log)
     assert reloaded.answer() == 2
-    reloaded.answers("2 +")
+    reloaded.changes("2 +", starts=2)
     wait_until(lambda: "SyntaxError" in process.log(), timeout=30, what=process.log)
-    # The reloader looks once a second, and a file that it sees for the first time has not changed.
-    touched = time.monotonic()
-    reloaded.answers("3")
-    while process.log().count(" ready.") < 3:
-        assert time.monotonic() < touched + 30, process.log()
-        time.sleep(1.5)
-        if process.log().count("watching the code") == 3:
-            reloaded.answers("3")
+    reloaded.changes("3", starts=3)
+    wait_until(lambda: process.log().count(" ready.") == 3, timeout=30, what=process.log)
     assert reloaded.answer() == 3
     os.kill(process.pid, signal.SIGTERM)
     wait_until(lambda: not process.alive, timeout=20, what=process.log)
