@@ -79,7 +79,7 @@ class Holding:
     task_id: str
     token: str
     fence: int = 0
-    #: Of a queued one: the token of the execution that gave it back to the queue, empty for a first call.
+    #: Tokens of the executions that gave it back to the queue, in order and with blanks between; empty for a first call.
     by: str = ""
 
 
@@ -139,7 +139,7 @@ class ClaimStore(Renewer):
 
         ``unsent``: there is no message of this task, so a task that it replaced may run after all. ``lost``: the
         execution of this token is gone, perhaps before its start: a claim that is still queued for it ends too,
-        unless it was that execution which gave it back to the queue.
+        unless that execution gave it back to the queue, be it that others did so since.
         Returns whether the claim was still its own.
         """
 

@@ -81,7 +81,10 @@ class CacheClaimStore(CacheStore, ClaimStore):
             mine = (
                 held is not None
                 and held.task_id == holding.task_id
-                and (held.token == holding.token or (lost and not held.token and held.by != holding.token))
+                and (
+                    held.token == holding.token
+                    or (lost and not held.token and holding.token not in held.by.split())
+                )
             )
             if mine:
                 self._cache.delete(keys.claim_key(holding.name))
@@ -95,9 +98,9 @@ class CacheClaimStore(CacheStore, ClaimStore):
             held = _read(self._cache, holding.name)
             if held is None or held.task_id != holding.task_id:
                 return False
-            if held.token != holding.token and (held.token or held.by != holding.token):
+            if held.token != holding.token and (held.token or held.by.split()[-1:] != [holding.token]):
                 return False
-            value = (holding.task_id, "", held.fence, holding.token)
+            value = (holding.task_id, "", held.fence, _given_back(held, holding.token))
             return self.put(keys.claim_key(holding.name), value, lasts)
 
     def open_window(self, name: str, task_id: str, window: float) -> None:
@@ -136,7 +139,10 @@ class CacheClaimStore(CacheStore, ClaimStore):
             if replaced:
                 self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
                 self._cache.delete(self._replaced_key(ask.name, ask.task_id))
-            if self.put(key, (ask.task_id, ask.token, fence, ask.proof), ask.claim):
+            by = ask.proof
+            if not replaced and (ask.token or ask.proof):
+                by = held.by if ask.token else _given_back(held, ask.proof)
+            if self.put(key, (ask.task_id, ask.token, fence, by), ask.claim):
                 return Answer(
                     verdict=Verdict.FREE, task_id=replaced or (ask.token and ask.task_id), fence=fence
                 )
@@ -166,6 +172,12 @@ def _owned(held: Holding, ask: Ask) -> bool:
     if ask.patient and not held.token and held.by:
         return False
     return held.task_id == ask.task_id and held.token in ("", ask.token, ask.proof)
+
+
+def _given_back(held: Holding, token: str) -> str:
+    """Return who gave a claim back to the queue, the last twenty, with one more."""
+    tokens = held.by.split()
+    return " ".join([*tokens[-19:], token] if tokens[-1:] != [token] else tokens)
 
 
 def _read(cache: BaseCache, name: str) -> Holding | None:

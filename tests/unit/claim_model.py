@@ -15,10 +15,15 @@ class Name:
     """One unique name: who holds it, who opened its window, and who was replaced by whom."""
 
     claim: tuple[str, str] | None = None
-    #: The execution that gave the claim back to the queue.
-    given_back_by: str = ""
+    #: The executions that gave the claim back to the queue, one after the other.
+    given_back_by: list[str] = field(default_factory=list)
     window: str | None = None
     replaced: dict[str, str] = field(default_factory=dict)
+
+    def give_back(self, task: str, token: str) -> None:
+        self.claim = (task, "")
+        if token and self.given_back_by[-1:] != [token]:
+            self.given_back_by.append(token)
 
 
 class ClaimModel:
@@ -52,8 +57,9 @@ class ClaimModel:
                 state.replaced[task] = ask.task_id
         if self.atomic or before:
             state.replaced.pop(ask.task_id, None)
-        state.claim = (ask.task_id, "")
-        state.given_back_by = ask.proof
+        if before or state.claim is None or not ask.proof:
+            state.given_back_by = []
+        state.give_back(ask.task_id, ask.proof)
         return Verdict.FREE, before
 
     def start(self, ask: Ask) -> tuple[Verdict, str]:
@@ -72,13 +78,15 @@ class ClaimModel:
         if state.claim is not None and not mine:
             return (Verdict.BUSY if state.claim[0] == ask.task_id else Verdict.HELD), state.claim[0]
         before = "" if state.claim is None else ask.task_id
+        if state.claim is None:
+            state.given_back_by = []
         state.claim = None if ask.until_start else (ask.task_id, ask.token)
         return Verdict.FREE, before
 
     def settle(self, holding: Holding, *, window: bool, unsent: bool, lost: bool) -> bool:
         state = self.of(holding.name)
         mine = state.claim == (holding.task_id, holding.token)
-        if lost and state.claim == (holding.task_id, "") and state.given_back_by != holding.token:
+        if lost and state.claim == (holding.task_id, "") and holding.token not in state.given_back_by:
             mine = True
         if mine:
             state.claim = None
@@ -90,10 +98,10 @@ class ClaimModel:
 
     def requeue(self, holding: Holding) -> bool:
         state = self.of(holding.name)
-        queued = state.claim == (holding.task_id, "") and state.given_back_by == holding.token
+        queued = state.claim == (holding.task_id, "") and state.given_back_by[-1:] == [holding.token]
         if state.claim != (holding.task_id, holding.token) and not queued:
             return False
-        state.claim, state.given_back_by = (holding.task_id, ""), holding.token
+        state.give_back(holding.task_id, holding.token)
         return True
 
     def owns(self, holding: Holding) -> bool:

@@ -308,6 +308,37 @@ def test_patient_start_leaves_the_claim_of_a_retry_alone(store: ClaimStore) -> N
     assert store.start(ask("A", "second")).verdict is FREE
 
 
+# an execution that is told to be lost
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_late_news_of_an_execution_that_gave_its_claim_back_end_no_claim(
+    store: ClaimStore, *, start: bool
+) -> None:
+    """Naive: only the last one is known that gave it back. The worker tells of a lost child when it comes to it."""
+    store.admit(ask("A"))
+    tokens = ["first", "retry", "second-retry"]
+    for token in tokens:
+        store.start(ask("A", token))
+        store.admit(ask("A", proof=token)) if token != "second-retry" else store.requeue(of("A", token), 60)
+    if start:
+        store.start(ask("A", "last"))
+    for token in tokens:
+        assert not store.settle(of("A", token), lost=True)
+    assert held_by(store) == ("A", "last" if start else "")
+    if not start:
+        assert store.settle(of("A", "last"), lost=True), "it may not have come to its start"
+
+
+def test_claim_forgets_who_gave_back_an_earlier_one(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    store.start(ask("A", "first"))
+    store.admit(ask("A", proof="first"))
+    store.settle(of("A"))
+    store.admit(ask("A"))
+    assert store.settle(of("A", "first"), lost=True)
+
+
 # a start without an answer
 
 

@@ -1,5 +1,5 @@
 -- Let a queued task run, or say why not.
--- KEYS: claim (hash: task, token, fence, by: the token that gave it back to the queue), window (string: task id that opened it),
+-- KEYS: claim (hash: task, token, fence, by: the tokens that gave it back to the queue), window (string: task id that opened it),
 --       replaced (hash: id of a task that lost its claim -> id of the one that took it)
 -- ARGV: task id, owner token of this execution, milliseconds the claim lasts ("" = no claim wanted),
 --       look at the window ("1"/""), end the claim at the start ("1"/""),
