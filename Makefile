@@ -11,7 +11,7 @@ AT_ONCE := -n 5 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test coverage lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings matrix matrix-corners celery-suite docs tutorial screenshots build clean
+.PHONY: help demo serve test chaos-cuts coverage lint unit integration chaos chaos-claims chaos-locks beat-chaos bench endings matrix matrix-corners celery-suite docs tutorial screenshots build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -28,12 +28,15 @@ serve:  ## the shop, its worker and beat left running; prints the address
 test:  ## lint, types, unit and integration tests on real servers
 	@.ci/install-servers
 	@.ci/venv test lint docs
-	@.ci/lint
-	@.ci/docs
+	@.ci/lint & lint=$$!; .ci/docs && wait $$lint
 	@echo "==> unit and integration tests"
 	@$(PY) -m pytest $(AT_ONCE) $(addprefix --ignore=,$(CHAOS_CUTS))
-	@echo "==> a minute of chaos for claims, locks and beat"  # by themselves: they disturb others
-	@$(PY) -m pytest -n 3 --dist loadfile $(CHAOS_CUTS)
+
+chaos-cuts:  ## two minutes of chaos: claims, locks and beat, one after the other
+	@.ci/install-servers
+	@.ci/venv test
+	@echo "==> cuts of chaos"
+	@$(PY) -m pytest $(CHAOS_CUTS)
 
 coverage:  ## the tests of `test`, and which lines they reach: takes twice as long
 	@.ci/install-servers

@@ -205,7 +205,18 @@ def check_end(story: Story, findings: Findings) -> None:
 
 
 def _orphan_explained(story: Story, key: str) -> bool:
-    """Tell whether Celery lost a task of that key with its worker: its claim is queued until it is stale."""
+    """Tell whether Celery lost a message of that key with its worker: its claim is queued until it is stale."""
     return any(
-        life.key == key and life.state in ("PENDING", "RETRY", "STARTED") for life in story.lives.values()
+        life.key == key and (life.state in ("PENDING", "RETRY", "STARTED") or _acknowledged_twice(life))
+        for life in story.lives.values()
     )
+
+
+def _acknowledged_twice(life: Life) -> bool:
+    """Tell whether a second delivery was stopped after the first had finished.
+
+    Kombu's deliveries of one message share their tag on Redis: who finishes acknowledges them all, and what a worker
+    that shuts down would give back to the broker is not there any more.
+    """
+    finished = life.finished
+    return finished is not None and any(run.how == "exit" and run.over > finished for run in life.runs)

@@ -322,3 +322,12 @@ def test_history_is_kept_and_a_cut_line_is_not_read(monkeypatch: pytest.MonkeyPa
     with path.open("ab") as file:
         file.write(b'{"e": "cut')
     assert read(tmp_path) == [{"e": "first", "t": 1.0, "task": "A"}, {"e": "second", "t": 2.0}]
+
+
+@pytest.mark.parametrize(("again", "found"), [("exit", set()), ("ok", {FREE})])
+def test_message_that_its_first_delivery_acknowledged_for_both(again: str, found: set[str]) -> None:
+    """Kombu has nothing to give back to the broker when the second one is stopped: the claim waits until it is stale."""
+    about = {"kind": "late"}
+    bodies = [body("A", 2, 8, **about), body("A", 8.5, 9, again, **about)]
+    free = {"e": "free", "t": 35.0, "key": "late:0", "after": 6.0}
+    assert rules(call(1, "A", kind="late"), *bodies, free) == found
