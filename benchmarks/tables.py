@@ -319,7 +319,7 @@ def idle(peers: Sequence[Peer], found: Found) -> list[str]:
     """What a process costs that has nothing to do."""
     states = {
         "idle.nothing": ("plain", "Celery alone"),
-        "idle.after_work": ("ours", "ours, after it held something: its heartbeat ends after a minute"),
+        "idle.after_work": ("ours", "ours, after it held something"),
         "idle.holding": ("ours", "ours, holding a lock"),
     }
     rows = []
