@@ -129,7 +129,9 @@ def place(cell: Cell, number: int, servers: Servers, folder: Path) -> dict[str, 
         "database": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(folder / "database.sqlite3"),
-            "OPTIONS": {"timeout": 20},
+            # django-celery-results counts a chord's parts by reading and then writing: in transactions that begin as
+            # readers, one of two at once would be refused without waiting.
+            "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
         },
         "lacks": {**LACKS.get(cell.broker, {}), **LACKS.get(cell.backend, {})},
     }
