@@ -207,6 +207,7 @@ def test_celery_file_of_the_index_makes_django_tasks(monkeypatch: pytest.MonkeyP
         exec(compile(block, "index.md", "exec"), namespace)  # noqa: S102 - our own page
         assert issubclass(namespace["app"].Task, DjangoTask)
         assert namespace["app"].main == "myproject"
+        namespace["app"].close()  # else it is one of this process's apps
     finally:
         app.set_current()
 
