@@ -33,15 +33,8 @@ def command(client: Any, *words: Any) -> Any:
         pool.release(connection)
 
 
-_TEXTS = frozenset({str, int})
-
-
 def pack(words: Sequence[Any]) -> list[bytes] | None:
     """Return a command as it goes to the server: each word with its length before it; None: redis-py shall do it."""
-    if _TEXTS.issuperset(map(type, words)):
-        text = "".join([f"${len(word)}\r\n{word}\r\n" for word in map(str, words)])
-        if text.isascii():  # as long in bytes as in characters
-            return [f"*{len(words)}\r\n{text}".encode()]
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         if type(word) is str:
