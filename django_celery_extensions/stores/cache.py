@@ -139,9 +139,9 @@ class CacheClaimStore(CacheStore, ClaimStore):
             if replaced:
                 self._cache.set(self._replaced_key(ask.name, replaced), ask.task_id, timeout)
                 self._cache.delete(self._replaced_key(ask.name, ask.task_id))
-            by = ask.proof
-            if not replaced and (ask.token or ask.proof):
-                by = held.by if ask.token else _given_back(held, ask.proof)
+            by = held.by if ask.token else ask.proof
+            if ask.proof and not replaced:
+                by = _given_back(held, ask.proof)
             if self.put(key, (ask.task_id, ask.token, fence, by), ask.claim):
                 return Answer(
                     verdict=Verdict.FREE, task_id=replaced or (ask.token and ask.task_id), fence=fence

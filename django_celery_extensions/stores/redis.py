@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from django.core.cache import BaseCache
 
-_ADMIT, _START, _SETTLE, _REQUEUE, _RENEW = map(Script, ("admit", "start", "settle", "requeue", "renew"))
+_START, _SETTLE, _RENEW = map(Script, ("start", "settle", "renew"))
+_ADMIT, _REQUEUE = Script("given_back", "admit"), Script("given_back", "requeue")
 
 
 class RedisClaimStore(RedisStore, ClaimStore):

@@ -49,10 +49,14 @@ def is_one_server(client: Any) -> bool:
 
 
 class Script:
-    """A Lua script beside this module, sent by its hash and in full only to a server that lacks it."""
+    """A Lua script beside this module, sent by its hash and in full only to a server that lacks it.
 
-    def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    Its text is that of the files it is made of, one after the other: Redis knows no other way to share a function.
+    """
+
+    def __init__(self, *names: str) -> None:
+        folder = files(__package__).joinpath("lua")
+        self.text = "".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, client: Any, keys: Sequence[str], args: Sequence[object]) -> Any:

@@ -7,7 +7,6 @@
 -- Returns for each "verdict fence id", with the id of the task that stands in the way or that was replaced: one text is
 -- read sooner than three
 local lasts, looks, replaces, proof = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local KEPT = 740 -- characters of these tokens that are remembered: the last twenty
 
 local function admit(id, claim, window, marks)
   if looks == '1' then
@@ -27,11 +26,7 @@ local function admit(id, claim, window, marks)
     redis.call('HSET', marks, held[1], id)
     redis.call('PEXPIRE', marks, longest)
   end
-  local by = proof
-  if mine and proof ~= '' and (held[4] or '') ~= '' then
-    by = held[4]
-    if string.sub(by, -#proof) ~= proof then by = string.sub(by .. ' ' .. proof, -KEPT) end
-  end
+  local by = mine and proof ~= '' and given_back(held[4], proof) or proof
   local now = redis.call('TIME')
   now = now[1] * 1000000 + now[2]
   local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now))
