@@ -20,6 +20,7 @@ from django_celery_extensions.dispatch import admit, asking, conclude, give_up, 
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import Outcome
+from django_celery_extensions.records import record
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Holding, Verdict
 
@@ -43,7 +44,7 @@ CHUNK = 500
 MOST_BYTES = 4_000_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Item:
     """A call that has been checked, on its way."""
 
