@@ -7,7 +7,7 @@ CHAOS_CUTS := $(addprefix tests/integration/,test_chaos_cut.py test_lock_chaos_c
 
 # Many tests wait for a lease to end: more of them at once than there are processors. The files that take longest, those of
 # workers, come first.
-AT_ONCE := -n 5 --dist loadfile --no-loadscope-reorder
+TESTS := -n 5 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(CHAOS_CUTS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -30,7 +30,7 @@ test:  ## lint, types, unit and integration tests on real servers
 	@.ci/venv test lint docs
 	@.ci/lint & lint=$$!; .ci/docs && wait $$lint
 	@echo "==> unit and integration tests"
-	@$(PY) -m pytest $(AT_ONCE) $(addprefix --ignore=,$(CHAOS_CUTS))
+	@$(PY) -m pytest $(TESTS)
 
 chaos-cuts:  ## two minutes of chaos: claims, locks and beat, one after the other
 	@.ci/install-servers
@@ -41,7 +41,7 @@ chaos-cuts:  ## two minutes of chaos: claims, locks and beat, one after the othe
 coverage:  ## the tests of `test`, and which lines they reach: takes twice as long
 	@.ci/install-servers
 	@.ci/venv test
-	@$(PY) -m pytest $(AT_ONCE) $(addprefix --ignore=,$(CHAOS_CUTS)) --cov --cov-report=term
+	@$(PY) -m pytest $(TESTS) --cov --cov-report=term
 
 lint:  ## ruff, mypy, import-linter
 	@.ci/venv lint

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -248,13 +249,27 @@ def worker(make_worker: MakeWorker) -> Worker:
     return make_worker()
 
 
-@pytest.fixture(scope="session")
-def long_lived_workers() -> Iterator[list[Worker]]:
-    """Where `shared_worker` keeps its worker between tests."""
+@contextmanager
+def ending() -> Iterator[list[Worker]]:
+    """A list of workers, which end with it."""
     workers: list[Worker] = []
     yield workers
     for worker in workers:
         worker.close()
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[list[Worker]]:
+    """Where a module keeps a worker of its own between its tests."""
+    with ending() as workers:
+        yield workers
+
+
+@pytest.fixture(scope="session")
+def long_lived_workers() -> Iterator[list[Worker]]:
+    """Where `shared_worker` keeps its worker between tests."""
+    with ending() as workers:
+        yield workers
 
 
 @pytest.fixture

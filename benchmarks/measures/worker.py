@@ -117,7 +117,9 @@ def _work(stage: Stage, peers: list[Peer], found: Found, rounds: Rounds, numbers
             (name, measure) for name in crews for measure in MEASURES if measure in agents[name].measures
         ]
         _take_turns(crews, turns, rounds, tasks, numbers)
-        for name, measure in [] if found.facts else turns:
+        if found.facts:
+            return
+        for name, measure in turns:
             crew = crews[name]
             found.facts.setdefault(measure, {})[name] = counted(
                 stage,

@@ -27,19 +27,9 @@ from tests.waiting import wait_until
 from tests.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.live import Live
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[list[Worker]]:
-    workers: list[Worker] = []
-    yield workers
-    for worker in workers:
-        worker.close()
 
 
 @pytest.fixture

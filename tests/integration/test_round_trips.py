@@ -71,15 +71,6 @@ def network(store_server: RedisServer) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[list[Worker]]:
-    """Where the worker of these tests is kept between them."""
-    started: list[Worker] = []
-    yield started
-    for worker in started:
-        worker.close()
-
-
 @pytest.fixture
 def stage(live_app: Live, network: Proxy, settings: SettingsWrapper) -> Stage:
     live_app.use(broker_database=4, result_database=5)  # where no worker listens
