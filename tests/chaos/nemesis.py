@@ -33,6 +33,9 @@ def children_of(pid: int) -> list[int]:
 class Nemesis:
     """Owns the workers and the store, and harms them as chance has it."""
 
+    #: Seconds between two harms, at least and at most.
+    PAUSE = (0.2, 2.5)
+
     def __init__(
         self, chance: random.Random, store: RedisServer, env: Mapping[str, str], *, workers: int, lease: float
     ) -> None:
@@ -72,16 +75,22 @@ class Nemesis:
         harm()
 
     def strike_for(self, seconds: float, kills: int, also: Callable[[], None] = lambda: None) -> None:
-        """Strike until the time is over; more often where the kills fall behind. `also` is called each time."""
+        """Strike until the time is over; more often where the kills fall behind. `also` is called each time.
+
+        Whom the lot falls on may not be there to be killed, or the machine may be slow: what is missing then is made up
+        for afterwards, for as long again at most.
+        """
         began = monotonic()
         ends = began + seconds
-        while monotonic() < ends:
+        while (now := monotonic()) < ends or (self.kills < kills and now < ends + seconds):
             self.tend()
-            passed = (monotonic() - began) / seconds
-            behind = self.kills < kills * passed and self.chance.random() < 0.5
+            missing = self.kills < kills * (now - began) / seconds
+            behind = missing and (now >= ends or self.chance.random() < 0.5)
             (self.kill_some if behind else self.strike)()
             also()
-            wake = min(ends, monotonic() + self.chance.uniform(0.2, 2.5))
+            wake = monotonic() + self.chance.uniform(*self.PAUSE)
+            if now < ends:
+                wake = min(ends, wake)
             while monotonic() < wake:
                 self.tend()
                 time.sleep(0.05)
