@@ -113,6 +113,17 @@ def spans(events: Iterable[Event], name: str) -> list[Span]:
     ]
 
 
+def outages(events: Iterable[Event]) -> list[Span]:
+    """Return when the store was away; what both the nemesis and the observer wrote down is one outage."""
+    joined: list[Span] = []
+    for span in sorted(spans(events, "outage"), key=lambda span: span.t):
+        if joined and joined[-1].to >= span.t:
+            joined[-1].to = max(joined[-1].to, span.to)
+        else:
+            joined.append(span)
+    return joined
+
+
 def asked_by(run: Run, life: Life) -> float:
     """When the process began with a message: it asked for the claim between that and the body."""
     return max((prerun["t"] for prerun in life.preruns if prerun["t"] <= run.start), default=run.start)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.lives import Hold, Life, Run, Span, asked_by, spans
+from tests.chaos.lives import Hold, Life, Run, Span, asked_by, outages, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Story:
         self.kinds: dict[str, dict[str, Any]] = setup["kinds"]
         self.kills = spans(self.events, "kill")
         self.freezes = spans(self.events, "freeze")
-        self.outages = spans(self.events, "outage")
+        self.outages = outages(self.events)
         self.calls = self.of("call")
         self.accepted = [call for call in self.calls if call["out"] == "triggered"]
         self.lives = {

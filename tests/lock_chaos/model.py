@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from tests.chaos.lives import Run, Span, spans
+from tests.chaos.lives import Run, Span, outages, spans
 from tests.chaos.model import GRACE, MOMENT, Story
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Locks:
         setup = self.of("setup")[0]
         self.lease = float(setup["lease"])
         self.most: dict[str, int] = setup["most"]
-        harms = [spans(self.events, name) for name in ("kill", "freeze", "outage")]
-        self.kills, self.freezes, self.outages = harms
+        self.kills, self.freezes = (spans(self.events, name) for name in ("kill", "freeze"))
+        self.outages = outages(self.events)
         self.calls: dict[str, Call] = {}
         self.holdings: dict[str, Run] = {}
         self._read()

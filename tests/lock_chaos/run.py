@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chaos import history
 from tests.chaos.history import note
+from tests.chaos.observer import Observer
 from tests.lock_chaos import register
 from tests.lock_chaos.broken import VARIABLE
 from tests.lock_chaos.holding import planned, waiting
@@ -79,39 +80,6 @@ class Feeder(threading.Thread):
         self.join()
 
 
-class Observer(threading.Thread):
-    """Asks the store all the time whether it serves, and writes down when it does not, whoever is to blame."""
-
-    #: Seconds between two looks, and seconds that an answer may take.
-    LOOK, SLOW = 0.1, 0.5
-
-    def __init__(self, store: RedisServer | ZooKeeperEnsemble) -> None:
-        super().__init__(daemon=True)
-        self._servers = store.members if isinstance(store, ZooKeeperEnsemble) else [store]
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        good = monotonic()
-        away = False
-        while not self._over.wait(self.LOOK):
-            asked_at = monotonic()
-            if not self._serves() or monotonic() > asked_at + self.SLOW:
-                away = True
-                continue
-            if away:
-                note("outage", t=good, to=monotonic(), seen=True)
-            good, away = asked_at, False
-
-    def _serves(self) -> bool:
-        with contextlib.suppress(OSError):
-            return all(server.answers() for server in self._servers)
-        return False
-
-    def finish(self) -> None:
-        self._over.set()
-        self.join()
-
-
 class LockChaos:
     """The run, from the start of its servers to the end of its last client."""
 
@@ -143,7 +111,7 @@ class LockChaos:
             self.nemesis.fill()
             feeder = Feeder(app, broker, self.plan.seed)
             feeder.start()
-            observer = Observer(store)
+            observer = Observer(store.members if isinstance(store, ZooKeeperEnsemble) else [store])
             observer.start()
             self.nemesis.strike_for(self.plan.seconds, self.plan.kills)
             self.nemesis.rest()

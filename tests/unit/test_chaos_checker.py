@@ -256,12 +256,13 @@ def test_time_limit_ends_a_task_that_waits_for_the_store() -> None:
     ("harm", "free_from"),
     [
         ([], None),
+        ([outage(1.9, 4.1)], None),
         ([outage(4.5, 5.4)], 5.0),
         ([freeze(4.1, 8.0)], 5.0),
         ([kill(4.1, CHILD)], 2.5),
         ([kill(4.1)], 2.5),
     ],
-    ids=["nothing else", "store away again", "frozen", "child killed", "worker killed"],
+    ids=["nothing else", "written down twice", "store away again", "frozen", "child killed", "worker killed"],
 )
 def test_start_without_an_answer_gives_the_claim_back(harm: list[Event], free_from: float | None) -> None:
     """Such a start makes a lease of the claim as soon as the store is back, and nobody renews it."""
