@@ -165,12 +165,12 @@ def acquire(wish: Wish, owner: str | None = None, token: str | None = None) -> H
     """
     store = lease_store(eager=wish.alone)
     ask = LeaseAsk(
-        wish.name,
-        os.urandom(16).hex() if token is None else token,
-        this_process() if owner is None else owner,
-        wish.lasts,
-        wish.most,
-        wish.blocking,
+        name=wish.name,
+        token=os.urandom(16).hex() if token is None else token,
+        owner=this_process() if owner is None else owner,
+        lasts=wish.lasts,
+        most=wish.most,
+        waits=wish.blocking,
     )
     try:
         lease = _wait(wish, store, ask) if wish.blocking else _ask(store, ask)

@@ -19,6 +19,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from django_celery_extensions.records import record
 from django_celery_extensions.stores.base import Renewer
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ POLL = 0.5
 PATIENCE = 2.5 * POLL
 
 
-# Nobody changes these three. Not frozen: every take makes them, and a frozen one takes three times as long to make.
-
-
-@dataclass(slots=True)
+@record
 class LeaseAsk:
     """Somebody who wants to hold ``name``, as one of at most ``most``, for ``lasts`` seconds at a time."""
 
@@ -48,7 +46,7 @@ class LeaseAsk:
     waits: bool = False
 
 
-@dataclass(slots=True)
+@record
 class LeaseHolding:
     """A lease as its owner knows it."""
 
@@ -64,7 +62,7 @@ class LeaseHolding:
     key: str = ""
 
 
-@dataclass(slots=True)
+@record
 class Grant:
     """The answer to an ask."""
 

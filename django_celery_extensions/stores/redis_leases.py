@@ -61,8 +61,8 @@ class RedisLeaseStore(RedisStore, LeaseStore):
             raise HolderLimitConflict(ask.name, ask.most, int(answer[0]))
         if answer <= 0:
             return Grant(holding=None, again_in=min(POLL, -answer / 1000) if answer else POLL)
-        holding = LeaseHolding(ask.name, ask.token, fence=answer, most=ask.most, key=key)
-        return Grant(holding, ask.lasts)
+        holding = LeaseHolding(name=ask.name, token=ask.token, fence=answer, most=ask.most, key=key)
+        return Grant(holding=holding, lasts=ask.lasts)
 
     def wait(self, ask: LeaseAsk, at_most: float) -> None:
         """See :meth:`LeaseStore.wait`."""
