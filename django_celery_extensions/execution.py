@@ -194,7 +194,8 @@ class Execution:
         """
         policy = self.task.policy
         if policy.unique and self.header.follows in (None, self.task_id):
-            owe_queued(self._holding(), self.header.stale + countdown)
+            lasts = queued_again(self.task, self.header, self.request.expires, countdown)
+            owe_queued(self._holding(), lasts)
         elif policy.claims:  # it had no claim before
             heartbeat.owe(partial(settle, self._holding()))
 
@@ -216,17 +217,15 @@ class Execution:
 
     def wait_queued(self, why: str, countdown: float) -> Ignore:
         """The same for a message that keeps its claim: it stays queued, with all its time."""
+        if self.header.expires is not None:
+            self.request.expires = None  # ours, counted anew for this wait
         if self.header.claimed:
-            ask = Ask(
-                name=self.header.name,
-                task_id=self.task_id,
-                claim=self.header.stale + countdown,
-                proof=self.token,
-            )
+            lasts = queued_again(self.task, self.header, self.request.expires, countdown)
+            ask = Ask(name=self.header.name, task_id=self.task_id, claim=lasts, proof=self.token)
             try:
                 claim_store(eager=self.eager).admit(ask)
             except StoreUnavailable as exc:
-                owe_queued(self._holding(), self.header.stale + countdown)
+                owe_queued(self._holding(), lasts)
                 logger.warning(
                     "the claim of %s[%s] is not armed for its wait: %s",
                     self.task.name,
@@ -234,8 +233,6 @@ class Execution:
                     exc,
                     extra=self.header.log_extra,
                 )
-        if self.header.expires is not None:
-            self.request.expires = None  # ours, counted anew for this wait
         return self.wait(why, follows=self.header.follows, countdown=countdown)
 
     def skip(self, why: str) -> Ignore:

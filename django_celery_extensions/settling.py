@@ -50,9 +50,9 @@ def settle(holding: Holding, *, lost: bool = False) -> None:
     claim_store(eager=True).settle(holding, lost=lost)
 
 
-def queued_again(task: DjangoTask, header: Header, expires: Any) -> float:
-    """Return the seconds that a claim lasts whose message goes back to the queue as it is."""
-    return queued_for(header.stale, 0.0, expires, task.app.now())
+def queued_again(task: DjangoTask, header: Header, expires: Any, countdown: float = 0.0) -> float:
+    """Return the seconds that a claim lasts whose message goes back to the queue; ``expires`` is the message's."""
+    return queued_for(header.stale, countdown, expires, task.app.now())
 
 
 def abandon(

@@ -13,6 +13,7 @@ from django.test import override_settings
 from django_celery_extensions import execution, settling
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import StoreUnavailable
+from django_celery_extensions.execution import come_back
 from django_celery_extensions.keys import unique_name
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.redis import RedisClaimStore
@@ -45,9 +46,9 @@ def store(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisSe
 
 
 @contextlib.contextmanager
-def delivered(task: Any, *args: Any) -> Iterator[Any]:
+def delivered(task: Any, *args: Any, **options: Any) -> Iterator[Any]:
     """Call a task and take its message as a worker's process does, up to its body."""
-    result = task.delay(*args)
+    result = task.apply_async(args, **options)
     with app.connection_for_read() as connection:
         message = connection.SimpleQueue("celery").get(timeout=5)
         message.ack()
@@ -82,6 +83,36 @@ def test_message_that_waits_for_the_store_keeps_its_claim(live_app: Live, store:
     thawed = time.monotonic()
     wait_until(lambda: claim_of(tasks.silent, "a"), what="the server is awake")
     stays_queued(tasks.silent, result.id, thawed)
+
+
+def lasts(store: RedisServer, task: Any, *args: Any) -> float:
+    """Return the seconds that the claim of a call lasts from now on, if nobody renews it."""
+    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, {})
+    with store.client() as client:
+        (key,) = client.scan_iter(f"*{name}*")
+        return float(client.pttl(key)) / 1000
+
+
+def test_claim_of_a_message_that_waits_for_its_mutex_ends_with_the_message(
+    live_app: Live, store: RedisServer
+) -> None:
+    """RabbitMQ drops it when it has expired, and tells nobody."""
+    with delivered(tasks.silent, "a", expires=30):
+        come_back(tasks.silent, tasks.silent.request, "its mutex is taken")
+    assert 20 < lasts(store, tasks.silent, "a") <= 31
+
+
+def test_claim_of_a_message_that_waits_for_the_store_ends_with_the_message(
+    live_app: Live, store: RedisServer
+) -> None:
+    with delivered(tasks.silent, "other"):
+        tasks.silent("other")
+    with delivered(tasks.silent, "a", expires=30), store.frozen(), pytest.raises(Ignore):
+        tasks.silent("a")
+    thawed = time.monotonic()
+    while time.monotonic() < thawed + LEASE + 0.5:  # the start is undone meanwhile
+        assert lasts(store, tasks.silent, "a") <= 31
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("how", ["revoked", "lost"])
