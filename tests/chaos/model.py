@@ -205,6 +205,13 @@ class Story:
             return float(since + self.lease - GRACE)
         return inf
 
+    def _killed_after(self, run: Run) -> bool:
+        """Tell whether a process was killed that had ended a body, but perhaps not acknowledged its message."""
+        ended = float(run.end or 0.0)
+        following = min((t for t in self._deliveries.get(run.pid, ()) if t > ended), default=inf)
+        over = min(following, ended + GIVES_UP)
+        return any(kill.pid == run.pid and kill.touches(ended, over) for kill in self.kills)
+
     def _passed(self, moment: float) -> float:
         """When the store was there again, if it was away at this moment."""
         return max([moment, *(span.to for span in self.outages if span.touches(moment, moment + GRACE))])
@@ -227,9 +234,13 @@ class Story:
             until = min(run.end, run.trusted_until)
             bound = run.end + (late if shaken else GRACE)
             if (
-                run.how == "exit" and life.traits["late"]
+                life.traits["late"] and run.how == "exit"
             ):  # a cold shutdown: the message goes back to the broker
                 bound = queued_bound
+            elif life.traits["late"] and self._killed_after(
+                run
+            ):  # and here; its worker queues the claim again
+                bound = max(queued_bound, bound) if following is not None else queued_bound + LOST_CHILD
             yield Hold(begin=run.start, until=until, bound=bound, earliest=earliest)
         elif run.died is not None:
             bound = run.died[1] + late

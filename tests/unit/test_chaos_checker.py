@@ -306,6 +306,21 @@ def test_claim_that_was_given_back_stands_until_its_message_starts() -> None:
     assert rules(first, ended, outage(6.9, 9), duplicate(23, "A", kind="late")) == {WITNESS}
 
 
+@pytest.mark.parametrize(
+    ("harm", "explained"),
+    [(kill(4, CHILD), True), (kill(4, 12), False), (kill(9, CHILD), False), (outage(2.9, 4), False)],
+    ids=["before it acknowledged", "another one", "long after", "nobody"],
+)
+def test_child_that_is_killed_after_its_body(harm: Event, explained: bool) -> None:
+    """Its message comes back to the queue, and the claim with it, unless it had been acknowledged."""
+    first = [call(1, "A", kind="late"), *body("A", 1.5, 3, kind="late")]
+    again = body("A", 20, 21, kind="late", pid=13)
+    found = rules(first, harm, duplicate(10, "A", kind="late"), again)
+    assert found == (set() if explained else {WITNESS})
+    later = begun(3.5, "B", CHILD)  # the child has gone on to another message
+    assert rules(first, later, harm, duplicate(10, "A", kind="late"), again) == {WITNESS}
+
+
 def test_call_that_fails_though_the_store_is_there() -> None:
     assert rules(call(1, "A", "unavailable"))
     assert rules(call(1, "A", "error"))
