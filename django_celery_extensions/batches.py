@@ -183,7 +183,9 @@ class _Session:
     def add(self, name: str, key: str, *arguments: Any) -> None:
         """Take one command."""
         last = self._commands[-1] if self._commands else None
-        self.size += sum(len(argument) for argument in arguments if isinstance(argument, (str, bytes)))
+        for argument in arguments:
+            if isinstance(argument, (str, bytes)):
+                self.size += len(argument)
         key = f"{self.channel.global_keyprefix}{key}"
         if name == "lpush" and last and last[:2] == [name, key] and len(last) < _MOST_ARGUMENTS:
             last += arguments

@@ -67,6 +67,8 @@ class Plan:
     #: Of a task that is unique or has an ignore window.
     limits: Limits | None
     prefix: str
+    #: Where results are, for the thread that calls.
+    backend: Any
 
     def call(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Prepared:
         """Return a call with these arguments; raises what is wrong with them."""
@@ -81,7 +83,7 @@ class Plan:
         invocation_id = new_id()
         make_result = EagerInvocationResult if self.eager else InvocationResult
         result = make_result.waiting(
-            task_id, invocation_id, backend=task.backend, task_name=task.name, app=task.app
+            task_id, invocation_id, backend=self.backend, task_name=task.name, app=task.app
         )
         invocation = Invocation(
             id=invocation_id,
@@ -156,6 +158,7 @@ def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool)
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
         limits=limits,
         prefix=settings.UNIQUE_TASK_KEY_PREFIX if policy.guarded else "",
+        backend=task.backend,
     )
 
 
@@ -176,7 +179,7 @@ def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
     if not isinstance(args, (list, tuple)):
         msg = f"{task.name}: task args must be a list or tuple, not {args!r}"
         raise TypeError(msg)
-    if not isinstance(kwargs, Mapping):
+    if not isinstance(kwargs, (dict, Mapping)):  # a dict is known sooner
         msg = f"{task.name}: task keyword arguments must be a mapping, not {kwargs!r}"
         raise TypeError(msg)
     task.check_call(args, kwargs)
@@ -241,7 +244,7 @@ def _check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mappi
     serializer = options.get("serializer")
     if serializer is None:
         serializer = task.serializer
-    if not (serializer == "json" and is_plain(args) and is_plain(kwargs.values()) and is_plain(kwargs)):
+    if not (serializer == "json" and is_plain((*args, *kwargs, *kwargs.values()))):
         serialization.dumps((args, kwargs), serializer)
 
 

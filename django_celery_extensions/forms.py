@@ -71,7 +71,7 @@ def kind_of(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]
     """Return what the form of a message depends on; None for a call whose message has none."""
     if options.get("task_id") is None or not isinstance(options.get("headers") or {}, dict):
         return None
-    if not isinstance(args or (), (list, tuple)) or not isinstance(kwargs or {}, Mapping):
+    if not isinstance(args or (), (list, tuple)) or not isinstance(kwargs or {}, (dict, Mapping)):
         return None  # Celery refuses it
     kind: list[Any] = [task.name]
     for name, value in options.items():
@@ -149,18 +149,22 @@ class Form:
         """What became of the option ``ignore_result``."""
         return self.headers["ignore_result"]
 
-    def fill(self, task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Message:
-        """Return the message of a call, as ``Celery.send_task`` and ``AMQP.as_task_v2`` make it."""
+    def fill(
+        self, task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any], running: Any
+    ) -> Message:
+        """Return the message of a call, as ``Celery.send_task`` and ``AMQP.as_task_v2`` make it.
+
+        ``running`` is the task that a worker runs here.
+        """
         app: Any = task.app
-        task_id = options["task_id"]
-        running = app.current_worker_task
+        task_id, limits = options["task_id"], app.amqp
         headers = {
             **self.headers,
             "id": task_id,
             "root_id": (running and (running.request.root_id or running.request.id)) or task_id,
             "parent_id": running and running.request.id,
-            "argsrepr": shown(args, app.amqp.argsrepr_maxsize, self.levels),
-            "kwargsrepr": shown(kwargs, app.amqp.kwargsrepr_maxsize, self.levels),
+            "argsrepr": shown(args, limits.argsrepr_maxsize, self.levels),
+            "kwargsrepr": shown(kwargs, limits.kwargsrepr_maxsize, self.levels),
         }
         headers.update(options.get("headers") or {})
         properties = {**self.properties, "correlation_id": task_id, "reply_to": app.thread_oid}
@@ -230,7 +234,7 @@ class Watch:
             given={**given, "delivery_mode": mode},
             levels={"maxlevels": app.conf[_LEVELS]} if _LEVELS in DEFAULTS else {},
         )
-        again = form.fill(task, args, kwargs, options)
+        again = form.fill(task, args, kwargs, options, app.current_worker_task)
         # In the same order as well: it is the order on the wire.
         same = again == seen and list(again.headers) == list(seen.headers)
         return form if same else None

@@ -98,12 +98,6 @@ class Header:
 
     def pack(self) -> dict[str, Any]:
         """Return the header as a message carries it."""
-        packed: dict[str, Any] = {
-            "id": self.task_id,
-            "invocation": self.invocation_id,
-            "name": self.name,
-            "stale": self.stale,
-        }
         optional = {
             "expires": self.expires,
             "claimed": self.claimed,
@@ -112,8 +106,13 @@ class Header:
             "waits": self.waits,
             "looks": self.looks,
         }
-        packed.update((key, value) for key, value in optional.items() if value)
-        return packed
+        return {
+            "id": self.task_id,
+            "invocation": self.invocation_id,
+            "name": self.name,
+            "stale": self.stale,
+            **{key: value for key, value in optional.items() if value},
+        }
 
 
 def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Header | None:

@@ -77,7 +77,7 @@ def _tell_applied(items: list[Item], *, on_commit: bool) -> None:
 def _arguments(call: Any) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None]:
     """Return args and kwargs of one of many: a tuple of both, or args alone."""
     match call:
-        case (None | list() | tuple(), None | Mapping()) if isinstance(call, tuple):
+        case (None | list() | tuple(), None | dict() | Mapping()) if isinstance(call, tuple):
             return call
     return call, None
 

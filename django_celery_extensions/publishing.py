@@ -45,10 +45,10 @@ def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_c
         producer: Collecting = options.pop("producer")
         return producer.send(task, args, kwargs, options, by_celery)
     app: Any = task.app
-    kind = kind_of(task, args, kwargs, options)
-    form, state = _form_of(task, kind, options, by_celery)
-    if form is not None and _publish(app, form, form.fill(task, args or (), kwargs or {}, options)):
-        return _result(task, options["task_id"], ignored=form.ignored)
+    kind, running = kind_of(task, args, kwargs, options), app.current_worker_task
+    form, state = _form_of(task, kind, options, by_celery, running)
+    if form is not None and _publish(app, form, form.fill(task, args or (), kwargs or {}, options, running)):
+        return _result(task, options["task_id"], running, ignored=form.ignored)
     if state is None:
         return by_celery(args, kwargs, **options)
     with app.producer_or_acquire() as producer:
@@ -75,9 +75,9 @@ class Collecting:
 
     def send(self, task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_celery: Send) -> Any:
         """Send a message as :func:`send` does."""
-        kind = kind_of(task, args, kwargs, options)
+        kind, running = kind_of(task, args, kwargs, options), task.app.current_worker_task
         if kind not in self._known:
-            form, state = _form_of(task, kind, options, by_celery)
+            form, state = _form_of(task, kind, options, by_celery, running)
             if form is not None and not redis_channel.is_declared(self._producer.channel, form.queue):
                 form = None
             if form is None and state is not None:
@@ -89,24 +89,28 @@ class Collecting:
         form = self._known[kind]
         if form is None:
             return by_celery(args, kwargs, producer=self, **options)
-        message = form.fill(task, args or (), kwargs or {}, options)
+        message = form.fill(task, args or (), kwargs or {}, options, running)
         encoded = serialization.dumps(message.body, form.given["serializer"])
-        if not form.ignored:
+        ignored = form.ignored
+        if not ignored:
             with self._producer.connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
                 task.app.backend.on_task_call(None, options["task_id"])
         self._push(form.queue, _ready(self._producer.channel, form, message, encoded))
-        return _result(task, options["task_id"], ignored=form.ignored)
+        return _result(task, options["task_id"], running, ignored=ignored)
 
 
 def _form_of(
-    task: DjangoTask, kind: Any, options: dict[str, Any], by_celery: Send
+    task: DjangoTask, kind: Any, options: dict[str, Any], by_celery: Send, running: Any
 ) -> tuple[Form | None, tuple[Any, ...] | None]:
-    """Return the form of messages of this kind, and what it depends on; None and None: they are Celery's to send."""
+    """Return the form of messages of this kind, and what it depends on; None and None: they are Celery's to send.
+
+    ``running`` is the task that a worker runs here.
+    """
     app: Any = task.app
     if kind is None or _is_watched() or vars(app.amqp).get(FORMS, ()) is None:
         return None, None
     eager, *settings = configured(app, "task_always_eager", *SETTINGS)
-    if eager or (app.current_worker_task and app.conf.task_inherit_parent_priority):
+    if eager or (running and app.conf.task_inherit_parent_priority):
         return None, None
     forms = _forms(app)
     form = None if forms is None else forms.get(kind)
@@ -187,11 +191,10 @@ def _publish_again(
         connection.ensure(producer, publish, **given["retry_policy"])()
 
 
-def _result(task: DjangoTask, task_id: str, *, ignored: Any) -> Any:
-    """Return the result, as ``Celery.send_task`` does."""
+def _result(task: DjangoTask, task_id: str, parent: Any, *, ignored: Any) -> Any:
+    """Return the result, as ``Celery.send_task`` does; ``parent`` is the task that a worker runs here."""
     result: Any = task.AsyncResult(task_id)
     result.ignored = ignored
-    parent: Any = task.app.current_worker_task
     if parent:
         parent.add_trail(result)
     return result

@@ -7,6 +7,7 @@ KEY_PREFIX, KEY_FUNCTION and VERSION. Claims are Redis hashes, windows are strin
 from __future__ import annotations
 
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from django_celery_extensions import keys
@@ -59,8 +60,9 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     def _admit(self, asks: Sequence[Ask], together: int) -> list[Answer]:
         calls, prefix = [], settings.IGNORE_TASK_KEY_PREFIX
-        for terms, alike in groupby(asks, _terms):
-            names = [(ask.name, ask.task_id) for ask in alike]
+        for _, alike in groupby(asks, attrgetter("claim", "window", "replace", "proof")):
+            first, *others = alike
+            terms, names = _terms(first), [(ask.name, ask.task_id) for ask in (first, *others)]
             for some in (names[at : at + together] for at in range(0, len(names), together)):
                 keys = [key for name, _ in some for key in self._keys(name, prefix)]
                 calls.append((keys, (*terms, *[task_id for _, task_id in some])))
