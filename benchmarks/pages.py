@@ -30,7 +30,7 @@ BLOCKS: dict[str, list[tuple[str, str, Callable[[Sequence[Peer], Found], list[st
 DONE = {
     "calls": "{calls} calls a block, {rounds} rounds, processes started {starts} times; {at_once} in one transaction.",
     "commands": "",
-    "many": "{messages:,} messages a batch ({looped:,} in a loop through the delay), {rounds} rounds.",
+    "many": "{messages:,} messages a batch ({looped:,} in a loop), {rounds} rounds.",
     "worker": "{tasks:,} tasks a block, {rounds} rounds.",
     "locks": "{rounds} rounds of {calls}, and {handoffs} handoffs each.",
     "beat": "{entries:,} entries, {rounds} runs.",

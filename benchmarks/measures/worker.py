@@ -92,7 +92,7 @@ def run(stage: Stage, scale: Scale) -> Found:
     """
     peers = stage.in_group("worker")
     rounds, found = Rounds(), Found()
-    starts, each, tasks = scale.of(4, 1), scale.of(2, 2), scale.of(500, 200)
+    starts, each, tasks = scale.of(6, 1), scale.of(4, 2), 200
     for start in range(starts):
         _work(stage, peers, found, rounds, range(start * each, (start + 1) * each), tasks)
     for peer in peers:
