@@ -157,14 +157,14 @@ class Form:
         ``running`` is the task that a worker runs here.
         """
         app: Any = task.app
-        task_id, limits = options["task_id"], app.amqp
+        task_id, amqp_ = options["task_id"], app.amqp
         headers = {
             **self.headers,
             "id": task_id,
             "root_id": (running and (running.request.root_id or running.request.id)) or task_id,
             "parent_id": running and running.request.id,
-            "argsrepr": shown(args, limits.argsrepr_maxsize, self.levels),
-            "kwargsrepr": shown(kwargs, limits.kwargsrepr_maxsize, self.levels),
+            "argsrepr": shown(args, amqp_.argsrepr_maxsize, self.levels),
+            "kwargsrepr": shown(kwargs, amqp_.kwargsrepr_maxsize, self.levels),
         }
         headers.update(options.get("headers") or {})
         properties = {**self.properties, "correlation_id": task_id, "reply_to": app.thread_oid}

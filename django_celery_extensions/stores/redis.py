@@ -60,9 +60,9 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     def _admit(self, asks: Sequence[Ask], together: int) -> list[Answer]:
         calls, prefix = [], settings.IGNORE_TASK_KEY_PREFIX
-        for _, alike in groupby(asks, attrgetter("claim", "window", "replace", "proof")):
-            first, *others = alike
-            terms, names = _terms(first), [(ask.name, ask.task_id) for ask in (first, *others)]
+        for _, group in groupby(asks, attrgetter("claim", "window", "replace", "proof")):
+            alike = list(group)
+            terms, names = _terms(alike[0]), [(ask.name, ask.task_id) for ask in alike]
             for some in (names[at : at + together] for at in range(0, len(names), together)):
                 keys = [key for name, _ in some for key in self._keys(name, prefix)]
                 calls.append((keys, (*terms, *[task_id for _, task_id in some])))

@@ -233,13 +233,9 @@ class Story:
             shaken = self.disturbed(run.end - GRACE, run.end + GRACE, run.worker, run.pid)
             until = min(run.end, run.trusted_until)
             bound = run.end + (late if shaken else GRACE)
-            if (
-                life.traits["late"] and run.how == "exit"
-            ):  # a cold shutdown: the message goes back to the broker
-                bound = queued_bound
-            elif life.traits["late"] and self._killed_after(
-                run
-            ):  # and here; its worker queues the claim again
+            if life.traits["late"] and run.how == "exit":
+                bound = queued_bound  # a cold shutdown: the message goes back to the broker
+            elif life.traits["late"] and self._killed_after(run):  # its worker queues the claim again
                 bound = max(queued_bound, bound) if following is not None else queued_bound + LOST_CHILD
             yield Hold(begin=run.start, until=until, bound=bound, earliest=earliest)
         elif run.died is not None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.chaos import nemesis as module
 from tests.chaos.nemesis import Nemesis
 
 
 class Unlucky(Nemesis):
     """Its lot never falls on anybody who can be killed, and its workers are away for the first `away` attempts."""
-
-    PAUSE = (0.01, 0.02)
 
     def __init__(self, away: int) -> None:
         store: Any = None
@@ -29,15 +29,30 @@ class Unlucky(Nemesis):
             self.done["workers killed"] += 1
 
 
-@pytest.mark.parametrize("away", [0, 6])
-def test_missing_kills_are_made_up_for(away: int) -> None:
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that goes on where somebody sleeps."""
+    clock = SimpleNamespace(now=1000.0)
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+    return clock
+
+
+@pytest.mark.parametrize("away", [0, 10, 20])
+def test_missing_kills_are_made_up_for(clock: SimpleNamespace, away: int) -> None:
     nemesis = Unlucky(away)
-    nemesis.strike_for(0.6, kills=4)
+    nemesis.strike_for(25, kills=4)
     assert nemesis.kills >= 4
+    assert 1025 <= clock.now < 1051
 
 
-def test_nemesis_gives_up_where_nobody_can_be_killed() -> None:
+def test_nemesis_gives_up_where_nobody_can_be_killed(clock: SimpleNamespace) -> None:
     nemesis = Unlucky(away=10_000)
-    nemesis.strike_for(0.2, kills=6)
+    nemesis.strike_for(25, kills=4)
     assert nemesis.kills == 0
-    assert nemesis.done["attempts"]
+    assert nemesis.done["attempts"] > 10
+    assert 1050 <= clock.now < 1053
