@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -242,9 +243,15 @@ def test_window_closes_by_itself(backend: Backend) -> None:
 
 def test_renewed_claim_outlives_its_first_life(backend: Backend) -> None:
     store = backend.store
-    store.start(ask("A", "t", claim=backend.shortest))
     store.start(ask("B", "u", name="unrenewed", claim=backend.shortest))
-    assert store.renew([(of("A", "t"), 60)]) == [True]
+    renewed = [False]
+    for _ in range(10):  # a machine that stands still for the length of the life is no error of the store
+        began = monotonic()
+        store.start(ask("A", "t", claim=backend.shortest))
+        renewed = store.renew([(of("A", "t"), 60)])
+        if renewed == [True] or monotonic() < began + backend.shortest:
+            break
+    assert renewed == [True]
     backend.let_end()
     assert store.holding("unrenewed") is None
     assert held_by(store) == ("A", "t")
