@@ -211,6 +211,12 @@ class RedisServer(Server):
         """Return the URL of one of the server's databases."""
         return f"redis://{HOST}:{self.port}/{number}"
 
+    def lasts(self, text: str) -> float:
+        """Return the seconds that the one key with this text in it lasts."""
+        with self.client() as client:
+            (key,) = client.scan_iter(f"*{text}*")
+            return float(client.pttl(key)) / 1000
+
     def client(self, number: int = 0, **options: object) -> redis.Redis:
         """Return a new redis-py client, which the caller closes."""
         import redis

@@ -59,9 +59,13 @@ def delivered(task: Any, *args: Any, **options: Any) -> Iterator[Any]:
         task.pop_request()
 
 
+def name_of(task: Any, *args: Any) -> str:
+    return unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, {})
+
+
 def claim_of(task: Any, *args: Any) -> Holding | None:
     """Return the claim of a call as the store has it."""
-    return claim_store().holding(unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, {}))
+    return claim_store().holding(name_of(task, *args))
 
 
 def stays_queued(task: Any, task_id: str, since: float) -> None:
@@ -85,21 +89,13 @@ def test_message_that_waits_for_the_store_keeps_its_claim(live_app: Live, store:
     stays_queued(tasks.silent, result.id, thawed)
 
 
-def lasts(store: RedisServer, task: Any, *args: Any) -> float:
-    """Return the seconds that the claim of a call lasts from now on, if nobody renews it."""
-    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, {})
-    with store.client() as client:
-        (key,) = client.scan_iter(f"*{name}*")
-        return float(client.pttl(key)) / 1000
-
-
 def test_claim_of_a_message_that_waits_for_its_mutex_ends_with_the_message(
     live_app: Live, store: RedisServer
 ) -> None:
     """RabbitMQ drops it when it has expired, and tells nobody."""
     with delivered(tasks.silent, "a", expires=30):
         come_back(tasks.silent, tasks.silent.request, "its mutex is taken")
-    assert 20 < lasts(store, tasks.silent, "a") <= 31
+    assert 20 < store.lasts(name_of(tasks.silent, "a")) <= 31
 
 
 def test_claim_of_a_message_that_waits_for_the_store_ends_with_the_message(
@@ -111,7 +107,7 @@ def test_claim_of_a_message_that_waits_for_the_store_ends_with_the_message(
         tasks.silent("a")
     thawed = time.monotonic()
     while time.monotonic() < thawed + LEASE + 0.5:  # the start is undone meanwhile
-        assert lasts(store, tasks.silent, "a") <= 31
+        assert store.lasts(name_of(tasks.silent, "a")) <= 31
         time.sleep(0.05)
 
 

@@ -196,10 +196,7 @@ class Stage:
 
     def claimed_for(self, task: Any, args: Any) -> float:
         """Return the seconds that the claim of a call lasts."""
-        name = unique_name(task, extensions.UNIQUE_TASK_KEY_PREFIX, args, {})
-        with self.store.client() as client:
-            (key,) = client.scan_iter(f"*{name}*")
-            return float(client.pttl(key)) / 1000
+        return self.store.lasts(unique_name(task, extensions.UNIQUE_TASK_KEY_PREFIX, args, {}))
 
     def perform(self, message: Message) -> Any:
         """Do what a worker does with a message, in this process."""
