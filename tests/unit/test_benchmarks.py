@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from benchmarks import agent, measures, pages, profile_of, tables
 from benchmarks.__main__ import DOCS, with_bases
 from benchmarks.figures import Cell, Gap, Rounds, percentile
+from benchmarks.measures.turns import Turn, Turns
 from benchmarks.peers import every_peer
 from benchmarks.peers.base import Peer, calling
 from benchmarks.results import Found
@@ -180,3 +182,36 @@ def test_a_profile_is_printed_as_a_table() -> None:
     assert profile_of.table([("kombu/messaging.py:180 publish", 1.0, 0.0000123, 0.00345)])[-1] == (
         "| `kombu/messaging.py:180 publish` | 1 | 12.3 | 3450.0 |"
     )
+
+
+class Agents:
+    """An agent whose blocks take so many milliseconds a call, one after the other; the last for ever."""
+
+    cpu = 0
+
+    def __init__(self, *takes: int) -> None:
+        self.takes, self.blocks = list(takes), list[int]()
+
+    def run(self, measure: str, calls: int) -> list[int]:
+        self.blocks.append(calls)
+        each = self.takes.pop(0) if len(self.takes) > 1 else self.takes[0]
+        return [each * 1_000_000] * calls
+
+
+@pytest.mark.parametrize(
+    ("takes", "looks", "ready"),
+    [
+        ((1,), [3, 30], (50, 1)),
+        ((900, 1), [3, 3], (50, 1)),  # its first call had to compile what it imports
+        ((900,), [3, 3], (1, 8)),
+    ],
+)
+def test_what_is_slow_twice_is_measured_seldom(
+    takes: tuple[int, ...], looks: list[int], ready: tuple[int, int]
+) -> None:
+    """Naive: what is slow in a new venv is measured by single calls, and its first is all that is measured."""
+    agent, stage = Agents(*takes), SimpleNamespace(peers=[PLAIN], flush=lambda _: None)
+    turns = Turns(stage, {"plain": agent}, Rounds())  # type: ignore[arg-type, dict-item]
+    (turn,) = turns.warm_up([Turn(peer="plain", measure=CALL, calls=50)], 30)
+    assert agent.blocks == looks
+    assert (turn.calls, turn.every) == ready
