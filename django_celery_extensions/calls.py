@@ -15,39 +15,66 @@ from django_celery_extensions import events
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption
-from django_celery_extensions.invocation import Header, Invocation, in_canvas, new_id
+from django_celery_extensions.invocation import Header, in_canvas, new_ids
 from django_celery_extensions.keys import is_plain, unique_name
 from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
 from django_celery_extensions.records import record
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
-from django_celery_extensions.stores.base import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django_celery_extensions.task import DjangoTask
     from django_celery_extensions.timing import Limits
+
+    Send = Callable[..., Any]
 
 
 @record
 class Prepared:
     """A call that has been checked: what it asks of the store and what its message will say."""
 
-    invocation: Invocation
+    plan: Plan
+    #: Id of the call.
+    id: str
+    task_id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    #: Options for Celery's own ``apply_async`` or ``apply``, those of ours taken out.
+    options: dict[str, Any]
     #: Arguments and options as the caller gave them.
     given_arguments: tuple[Sequence[Any] | None, Mapping[str, Any] | None]
     given: dict[str, Any]
-    on_conflict: str
-    on_store_error: str
-    #: None for a task that is neither unique nor ever ignored.
-    ask: Ask | None = None
-    header: Header | None = None
+    #: What the caller gets.
+    result: InvocationResult
+    #: Its unique name; None for a task that is neither unique nor ever ignored.
+    name: str | None
 
     @property
     def told(self) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
         """What every hook of an invocation is told first."""
-        return self.invocation.id, self.invocation.args, self.invocation.kwargs
+        return self.id, self.args, self.kwargs
+
+    @property
+    def log_extra(self) -> dict[str, Any]:
+        """What a log line about it carries."""
+        return {"task_id": self.task_id, "invocation_id": self.id, "key": self.name}
+
+    def header(self) -> Header | None:
+        """Return what its message says of its claim: made for who wants it, as few calls of many are sent at a time."""
+        plan = self.plan
+        if self.name is None or plan.limits is None:
+            return None
+        return Header(
+            task_id=self.task_id,
+            invocation_id=self.id,
+            name=self.name,
+            stale=plan.limits.stale,
+            expires=plan.limits.expires if plan.expiry_is_ours else None,
+            claimed=plan.task.policy.unique,
+            canvas=plan.canvas,
+        )
 
 
 @record
@@ -55,6 +82,8 @@ class Plan:
     """What the options of a call come to, whatever its arguments are: resolved and checked."""
 
     task: DjangoTask
+    #: Celery's own ``apply_async`` (or ``apply``, where ``eager``).
+    send: Send
     #: Options as the caller gave them, and those for Celery.
     given: dict[str, Any]
     options: dict[str, Any]
@@ -66,74 +95,48 @@ class Plan:
     on_store_error: str
     #: Of a task that is unique or has an ignore window.
     limits: Limits | None
+    #: The task gives its messages a limit to their waiting, and neither caller nor task another one.
+    expiry_is_ours: bool
     prefix: str
     #: Where results are, for the thread that calls.
     backend: Any
 
     def call(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Prepared:
         """Return a call with these arguments; raises what is wrong with them."""
-        task, policy, given, options = self.task, self.task.policy, dict(self.given), dict(self.options)
+        task, given, options = self.task, dict(self.given), dict(self.options)
         given_arguments = (args, kwargs)
         args = () if args is None else args
         kwargs = {} if kwargs is None else kwargs
         _check_arguments(task, args, kwargs)
-        task_id = options.get("task_id")
-        if task_id is None:
-            task_id = options["task_id"] = new_id()
-        invocation_id = new_id()
+        call_id, task_id = new_ids()
+        given_id = options.get("task_id")
+        task_id = options["task_id"] = task_id if given_id is None else given_id
+        if task.policy.guarded or self.later:
+            _check_serialisable(task, args, kwargs, options)
+        name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
         make_result = EagerInvocationResult if self.eager else InvocationResult
-        result = make_result.waiting(
-            task_id, invocation_id, backend=self.backend, task_name=task.name, app=task.app
-        )
-        invocation = Invocation(
-            id=invocation_id,
+        result = make_result.waiting(task_id, call_id, task=task, backend=self.backend)
+        result.ignored = bool(
+            options.get("ignore_result", task.ignore_result)
+        )  # Celery's word on what it sends
+        # Not the call, which knows its result: a cycle would keep the result, and its subscription, alive.
+        result.on_timeout = partial(_tell_timeout, task, call_id, args, kwargs, given)
+        return Prepared(
+            plan=self,
+            id=call_id,
             task_id=task_id,
             args=args,
             kwargs=kwargs,
             options=options,
-            result=result,
-            eager=self.eager,
-        )
-        result.ignored = bool(
-            options.get("ignore_result", task.ignore_result)
-        )  # Celery's word on what it sends
-        # Not the invocation, which knows its result: a cycle would keep the result, and its subscription, alive.
-        result.on_timeout = partial(_tell_timeout, task, invocation_id, args, kwargs, given)
-        ask = header = None
-        if policy.guarded or self.later:
-            _check_serialisable(task, args, kwargs, options)
-        if self.limits is not None:
-            name = unique_name(task, self.prefix, args, kwargs)
-            expiry_is_ours = policy.unique and options.get("expires") is None and task.expires is None
-            header = Header(
-                task_id=task_id,
-                invocation_id=invocation_id,
-                name=name,
-                stale=self.limits.stale,
-                expires=self.limits.expires if expiry_is_ours else None,
-                claimed=policy.unique,
-                canvas=self.canvas,
-            )
-            ask = Ask(
-                name=name,
-                task_id=task_id,
-                claim=self.limits.stale if policy.unique else None,
-                window=policy.window,
-                replace=self.on_conflict == "replace" and not self.canvas,
-            )
-        return Prepared(
-            invocation=invocation,
             given_arguments=given_arguments,
             given=given,
-            on_conflict=self.on_conflict,
-            on_store_error=self.on_store_error,
-            ask=ask,
-            header=header,
+            result=result,
+            name=name,
         )
 
 
-def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool) -> Plan:
-    """Resolve the options of a call, or of many, and check all that can be.
+def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, later: bool) -> Plan:
+    """Resolve the options of a call, or of many, and check all that can be; claim nothing, send nothing.
 
     ``later``: the call is sent at the commit, when an error would come too late for its caller.
     """
@@ -149,6 +152,7 @@ def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool)
         limits = limits_of(task, own, options)
     return Plan(
         task=task,
+        send=send,
         given=given,
         options=options,
         eager=eager,
@@ -157,22 +161,10 @@ def plan(task: DjangoTask, options: dict[str, Any], *, eager: bool, later: bool)
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
         limits=limits,
+        expiry_is_ours=policy.unique and options.get("expires") is None and task.expires is None,
         prefix=settings.UNIQUE_TASK_KEY_PREFIX if policy.guarded else "",
         backend=task.backend,
     )
-
-
-def prepare(
-    task: DjangoTask,
-    args: Sequence[Any] | None,
-    kwargs: Mapping[str, Any] | None,
-    options: dict[str, Any],
-    *,
-    eager: bool,
-    later: bool,
-) -> Prepared:
-    """Resolve the options of a call and check all that can be; claim nothing, send nothing."""
-    return plan(task, options, eager=eager, later=later).call(args, kwargs)
 
 
 def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:

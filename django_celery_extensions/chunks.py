@@ -20,7 +20,6 @@ from django_celery_extensions.dispatch import admit, asking, conclude, give_up, 
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import Outcome
-from django_celery_extensions.records import record
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Holding, Verdict
 
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
     from django_celery_extensions.calls import Prepared
     from django_celery_extensions.invocation import Header
     from django_celery_extensions.results import InvocationResult
-    from django_celery_extensions.task import DjangoTask
 
-    Send = Callable[..., Any]
     Progress = Callable[[int, int], object]
 
 logger = logging.getLogger(__name__)
@@ -44,55 +41,41 @@ CHUNK = 500
 MOST_BYTES = 4_000_000
 
 
-@record
-class Item:
-    """A call that has been checked, on its way."""
-
-    task: DjangoTask
-    call: Prepared
-    send: Send
-
-    @property
-    def result(self) -> InvocationResult:
-        """What the caller got."""
-        return self.call.invocation.result
-
-
-def send_each(items: list[Item], progress: Progress | None = None) -> None:
+def send_each(calls: list[Prepared], progress: Progress | None = None) -> None:
     """Admit and send calls that have been checked, in order; the list is empty then.
 
     An error leaves the outcome of what was not sent at WAITING, or UNCERTAIN.
     """
-    done, total = 0, len(items)
-    while items:
-        done += _send_some(items)
-        if progress is not None and (done % CHUNK == 0 or not items):
+    done, total = 0, len(calls)
+    while calls:
+        done += _send_some(calls)
+        if progress is not None and (done % CHUNK == 0 or not calls):
             progress(done, total)
 
 
-def _send_some(items: list[Item]) -> int:
+def _send_some(calls: list[Prepared]) -> int:
     """Send the first of them, and take them off the list; return how many."""
-    chunk = _next_chunk(items)
-    del items[: len(chunk)]
+    chunk = _next_chunk(calls)
+    del calls[: len(chunk)]
     if len(chunk) == 1:
-        (item,) = chunk
-        conclude(item.task, item.call, admit(item.task, item.call), item.send)
+        (call,) = chunk
+        conclude(call, admit(call), call.plan.send)
     else:
         _Chunk(chunk).send()
     return len(chunk)
 
 
-def _next_chunk(items: list[Item]) -> list[Item]:
-    if items[0].call.invocation.eager:
-        return items[:1]
-    return list(takewhile(lambda item: not item.call.invocation.eager, items[:CHUNK]))
+def _next_chunk(calls: list[Prepared]) -> list[Prepared]:
+    if calls[0].plan.eager:
+        return calls[:1]
+    return list(takewhile(lambda call: not call.plan.eager, calls[:CHUNK]))
 
 
 @dataclass(kw_only=True, slots=True)
 class _Parcel:
     """A message that is ready to be sent."""
 
-    item: Item
+    call: Prepared
     #: What the store said.
     answer: Answer
     arguments: tuple[Any, Any]
@@ -104,20 +87,20 @@ class _Parcel:
     @property
     def result(self) -> InvocationResult:
         """What the caller got."""
-        return self.item.result
+        return self.call.result
 
     @property
     def way(self) -> tuple[Any, ...]:
         """What decides over which connection it goes, and how often that is tried."""
         names = ("producer", "publisher", "connection", "retry", "retry_policy")
-        return self.item.task.app, *map(self.options.get, names)
+        return self.call.plan.task.app, *map(self.options.get, names)
 
 
 @dataclass
 class _Chunk:
     """Calls that are admitted in one round trip, and sent in another."""
 
-    items: list[Item]
+    calls: list[Prepared]
     #: What the store said of each, as far as it was asked.
     answers: list[Answer | StoreUnavailable] = field(default_factory=list)
     parcels: list[_Parcel] = field(default_factory=list)
@@ -127,9 +110,9 @@ class _Chunk:
         self.answers = self._admitted()
         reached = 0
         try:
-            for item, answer in zip(self.items, self.answers, strict=True):
+            for call, answer in zip(self.calls, self.answers, strict=True):
                 reached += 1
-                self._conclude(item, answer)
+                self._conclude(call, answer)
         except BaseException:
             self._give_up_from(reached)
             self._ship()
@@ -137,7 +120,7 @@ class _Chunk:
         self._ship()
 
     def _admitted(self) -> list[Answer | StoreUnavailable]:
-        asks = [asking(item.task, item.call) for item in self.items]
+        asks = [asking(call) for call in self.calls]
         wanted = [ask for ask in asks if ask is not None]
         answers: Iterator[Answer | StoreUnavailable] = iter(())
         if wanted:
@@ -147,13 +130,13 @@ class _Chunk:
                 answers = iter([exc] * len(wanted))
         return [Answer(verdict=Verdict.FREE) if ask is None else next(answers) for ask in asks]
 
-    def _conclude(self, item: Item, answer: Answer | StoreUnavailable) -> None:
+    def _conclude(self, call: Prepared, answer: Answer | StoreUnavailable) -> None:
         if isinstance(answer, StoreUnavailable):
-            answer = unanswered(item.task, item.call, answer)
-        conclude(item.task, item.call, answer, partial(self._collect, item, answer))
+            answer = unanswered(call, answer)
+        conclude(call, answer, partial(self._collect, call, answer))
 
-    def _collect(self, item: Item, answer: Answer, /, args: Any, kwargs: Any, **options: Any) -> None:
-        self.parcels.append(_Parcel(item=item, answer=answer, arguments=(args, kwargs), options=options))
+    def _collect(self, call: Prepared, answer: Answer, /, args: Any, kwargs: Any, **options: Any) -> None:
+        self.parcels.append(_Parcel(call=call, answer=answer, arguments=(args, kwargs), options=options))
 
     def _ship(self) -> None:
         """Send what was collected; give up what was not sent."""
@@ -167,14 +150,14 @@ class _Chunk:
     def _give_up_from(self, place: int) -> None:
         """End the claims of the calls from here on: they are not sent."""
         claimed, unanswered = [], []
-        for item, answer in zip(self.items[place:], self.answers[place:], strict=True):
-            header, ask = item.call.header, item.call.ask
-            if header is None or ask is None or ask.claim is None:
+        for call, answer in zip(self.calls[place:], self.answers[place:], strict=True):
+            header = call.header()
+            if header is None or not header.claimed:
                 continue
             if isinstance(answer, Answer) and answer.verdict is Verdict.FREE:
                 claimed.append((header, answer.task_id))
-            elif isinstance(answer, StoreUnavailable) and "task_id" not in item.call.given:
-                unanswered.append(Holding(name=ask.name, task_id=ask.task_id, token=""))
+            elif isinstance(answer, StoreUnavailable) and "task_id" not in call.given:
+                unanswered.append(Holding(name=header.name, task_id=header.task_id, token=""))
         if unanswered:
             heartbeat.owe(partial(_end, unanswered))
         _give_up(claimed)
@@ -186,12 +169,12 @@ class _Chunk:
             if not parcel.sent:
                 lost[parcel.result.id] = Outcome.UNCERTAIN if parcel.uncertain else Outcome.WAITING
                 parcel.result.outcome = lost[parcel.result.id]
-                header = parcel.item.call.header
+                header = parcel.call.header()
                 if header is not None and parcel.answer.verdict is Verdict.FREE and parcel.answer.fence > 0:
                     claimed.append((header, parcel.answer.task_id))
-        for item, answer in zip(self.items, self.answers, strict=True):
+        for call, answer in zip(self.calls, self.answers, strict=True):
             if isinstance(answer, Answer) and answer.verdict is Verdict.HELD and answer.task_id in lost:
-                item.result.outcome = lost[answer.task_id]  # it joined one that was not sent
+                call.result.outcome = lost[answer.task_id]  # it joined one that was not sent
         _give_up(claimed)
 
 
@@ -202,7 +185,7 @@ def _send_together(parcels: list[_Parcel]) -> None:
         parcels[0].sent = True
         return
     waiting: list[_Parcel] = []
-    with open_batch(parcels[0].item.task.app, parcels[0].options) as batch:
+    with open_batch(parcels[0].call.plan.task.app, parcels[0].options) as batch:
         try:
             for parcel in parcels:
                 _send(parcel, batch.options(parcel.options))
@@ -218,7 +201,7 @@ def _send_together(parcels: list[_Parcel]) -> None:
 def _send(parcel: _Parcel, options: dict[str, Any]) -> None:
     outer = sending.set(parcel.result)
     try:
-        parcel.item.send(*parcel.arguments, **options)
+        parcel.call.plan.send(*parcel.arguments, **options)
     finally:
         sending.reset(outer)
 

@@ -16,16 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 
-from django_celery_extensions.chunks import Item, send_each
+from django_celery_extensions.chunks import send_each
 from django_celery_extensions.exceptions import InvalidOption, UnmanagedTransaction
 from django_celery_extensions.many import Share, send_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from django_celery_extensions.calls import Prepared
     from django_celery_extensions.chunks import Progress
-    from django_celery_extensions.task import DjangoTask
 
 
 def check_database(task_name: str, using: str | None) -> None:
@@ -51,24 +48,24 @@ def check_database(task_name: str, using: str | None) -> None:
         raise UnmanagedTransaction(msg)
 
 
-def one_on_commit(task: DjangoTask, send: Callable[..., Any], using: str | None, call: Prepared) -> None:
+def one_on_commit(using: str | None, call: Prepared) -> None:
     """Send a call when the transaction of the database ``using`` commits; without one, at once."""
-    _Callback([Item(task=task, call=call, send=send)], using, many=False).register()
+    _Callback([call], using, many=False).register()
 
 
-def many_on_commit(using: str | None, progress: Progress | None, items: list[Item]) -> None:
+def many_on_commit(using: str | None, progress: Progress | None, calls: list[Prepared]) -> None:
     """Send many calls then."""
-    if items:
-        _Callback(items, using, many=True, progress=progress).register()
+    if calls:
+        _Callback(calls, using, many=True, progress=progress).register()
 
 
 class _Callback:
     """What Django calls at the commit."""
 
     def __init__(
-        self, items: list[Item], using: str | None, *, many: bool, progress: Progress | None = None
+        self, calls: list[Prepared], using: str | None, *, many: bool, progress: Progress | None = None
     ) -> None:
-        self._items = items
+        self._calls = calls
         self._using = using
         self._many = many
         self._progress = progress
@@ -105,16 +102,16 @@ class _Callback:
         else:
             send_each(calls[0])
 
-    def _take(self) -> list[Item]:
+    def _take(self) -> list[Prepared]:
         self._done = True
-        items, self._items = self._items, []
-        return items
+        calls, self._calls = self._calls, []
+        return calls
 
 
-def _send_group(callbacks: list[_Callback], calls: list[list[Item]]) -> None:
-    shares = [Share.of(items) for items in calls]
+def _send_group(callbacks: list[_Callback], calls: list[list[Prepared]]) -> None:
+    shares = [Share.of(each) for each in calls]
     try:
-        send_each([item for items in calls for item in items])
+        send_each([call for each in calls for call in each])
     except Exception as exc:
         for callback, share in zip(callbacks, shares, strict=True):
             error = share.error()

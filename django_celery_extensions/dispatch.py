@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events, sqs
-from django_celery_extensions.calls import Prepared, prepare
+from django_celery_extensions.calls import Prepared, plan
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
@@ -25,6 +25,7 @@ from django_celery_extensions.invocation import (
     read_header,
 )
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
+from django_celery_extensions.running import running_task
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
 from django_celery_extensions.timing import delay_until, queued_for
@@ -63,89 +64,90 @@ def dispatch(
     ``send`` is Celery's own ``apply_async`` (or ``apply``, where ``eager``). ``when`` takes the call that has been
     checked, and sees to the rest when its time has come: at the commit. None: at once.
     """
-    call = prepare(task, args, kwargs, options, eager=eager, later=when is not None)
-    result = call.invocation.result
+    call = plan(task, options, send=send, eager=eager, later=when is not None).call(args, kwargs)
+    result = call.result
     result.on_commit = when is not None
     events.APPLIED.tell(task, *call.told, call.given, result)
     if when is None:
-        conclude(task, call, admit(task, call), send)
+        conclude(call, admit(call), call.plan.send)
     else:
         when(call)
     return result
 
 
-def conclude(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
+def conclude(call: Prepared, answer: Answer, send: Send) -> None:
     """Do what the store's answer says: send, join the active task, or ignore the call."""
-    result = call.invocation.result
-    if answer.verdict is Verdict.FREE or (call.header is not None and call.header.canvas):
-        publish(task, call, answer, send)
-    elif answer.verdict is Verdict.WINDOW or call.on_conflict == "skip":
+    plan, result = call.plan, call.result
+    if answer.verdict is Verdict.FREE or (plan.canvas and call.name is not None):
+        publish(call, answer, send)
+    elif answer.verdict is Verdict.WINDOW or plan.on_conflict == "skip":
         result.ignore()
-        _log(task, call, "is ignored because of", answer.task_id)
-        events.IGNORED.tell(task, *call.told, answer.task_id, call.given, result)
+        _log(call, "is ignored because of", answer.task_id)
+        events.IGNORED.tell(plan.task, *call.told, answer.task_id, call.given, result)
     else:
-        result.joined(answer.task_id, _still_held(task, call, answer.task_id))
-        _log(task, call, "is a duplicate of", answer.task_id)
-        events.UNIQUE.tell(task, *call.told, answer.task_id, call.given, result)
-        if call.on_conflict == "raise":
-            raise UniqueTaskConflict(task.name, answer.task_id)
-        _add_to_parent(task, result, call.given)
+        result.joined(answer.task_id, _still_held(call, answer.task_id))
+        _log(call, "is a duplicate of", answer.task_id)
+        events.UNIQUE.tell(plan.task, *call.told, answer.task_id, call.given, result)
+        if plan.on_conflict == "raise":
+            raise UniqueTaskConflict(plan.task.name, answer.task_id)
+        _add_to_parent(plan.task, result, call.given)
 
 
-def _log(task: DjangoTask, call: Prepared, what: str, task_id: str) -> None:
-    if call.header is not None and logger.isEnabledFor(logging.INFO):
-        extra = {**call.header.log_extra, "task_id": task_id}
-        logger.info("a call of %s %s %s", task.name, what, task_id, extra=extra)
+def _log(call: Prepared, what: str, task_id: str) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        extra = {**call.log_extra, "task_id": task_id}
+        logger.info("a call of %s %s %s", call.plan.task.name, what, task_id, extra=extra)
 
 
-def admit(task: DjangoTask, call: Prepared) -> Answer:
+def admit(call: Prepared) -> Answer:
     """Ask the store for the claim."""
-    ask = asking(task, call)
+    ask = asking(call)
     if ask is None:
         return Answer(verdict=Verdict.FREE)
     try:
-        return claim_store(eager=call.invocation.eager).admit(ask)
+        return claim_store(eager=call.plan.eager).admit(ask)
     except StoreUnavailable as exc:
-        return unanswered(task, call, exc)
+        return unanswered(call, exc)
 
 
-def unanswered(task: DjangoTask, call: Prepared, exc: StoreUnavailable) -> Answer:
+def unanswered(call: Prepared, exc: StoreUnavailable) -> Answer:
     """Let a call that the store said nothing to be sent without a claim, if it may be; else raise the error.
 
     The claim that the store may have made, or may make yet, is ended then.
     """
-    ask, task_id = call.ask, call.invocation.task_id
-    if call.on_store_error == "raise":
-        if ask is not None and ask.claim is not None and "task_id" not in call.given:
-            heartbeat.owe(partial(_settle_unsent, ask.name, task_id))
+    task = call.plan.task
+    if call.plan.on_store_error == "raise":
+        if call.name is not None and task.policy.unique and "task_id" not in call.given:
+            heartbeat.owe(partial(_settle_unsent, call.name, call.task_id))
         raise exc
     logger.warning(
-        "task %s[%s] is sent without a claim: %s",
-        task.name,
-        task_id,
-        exc,
-        extra={"task_id": task_id, "invocation_id": call.invocation.id, "key": ask and ask.name},
+        "task %s[%s] is sent without a claim: %s", task.name, call.task_id, exc, extra=call.log_extra
     )
     # The worker has to make the claim: it finds none, and no header that says there was one.
     return Answer(verdict=Verdict.FREE)
 
 
-def asking(task: DjangoTask, call: Prepared) -> Ask | None:
+def asking(call: Prepared) -> Ask | None:
     """Return what a call asks of the store now: the wait for a countdown or an ETA comes on top of its stale limit.
 
     A message that expires before that needs no claim for longer.
     """
-    ask = call.ask
-    if ask is None or ask.claim is None:
-        return ask
-    lasts = _lasts(task, ask.claim, call.invocation.options)
-    return ask if lasts == ask.claim else replace(ask, claim=lasts)
+    plan, policy = call.plan, call.plan.task.policy
+    if call.name is None or plan.limits is None:
+        return None
+    return Ask(
+        name=call.name,
+        task_id=call.task_id,
+        claim=_lasts(plan.task, plan.limits.stale, call.options) if policy.unique else None,
+        window=policy.window,
+        replace=plan.on_conflict == "replace" and not plan.canvas,
+    )
 
 
-def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> None:
+def publish(call: Prepared, answer: Answer, send: Send) -> None:
     """Tell that the message is about to be sent, and send it; give the claim up if either fails."""
-    invocation, header, result = call.invocation, call.header, call.invocation.result
-    options = dict(invocation.options)
+    task, eager, header, result = call.plan.task, call.plan.eager, call.header(), call.result
+    options = dict(call.options)
     if header is not None:
         if answer.verdict is not Verdict.FREE:
             header = replace(header, claimed=False, follows=answer.task_id, expires=None)
@@ -155,12 +157,12 @@ def publish(task: DjangoTask, call: Prepared, answer: Answer, send: Send) -> Non
     outer = sending.set(result)
     try:
         result.outcome = Outcome.TRIGGERED
-        events.TRIGGERED.tell(task, *call.told, invocation.task_id, options, result)
+        events.TRIGGERED.tell(task, *call.told, call.task_id, options, result)
         sent = send(*call.given_arguments, **options)
     except BaseException:
         result.outcome = Outcome.WAITING
         if header is not None and header.claimed:
-            give_up(header, eager=invocation.eager, replaced=answer.task_id)
+            give_up(header, eager=eager, replaced=answer.task_id)
         raise
     finally:
         sending.reset(outer)
@@ -247,11 +249,11 @@ def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
         )
 
 
-def _still_held(task: DjangoTask, call: Prepared, task_id: str) -> Callable[[], bool] | None:
+def _still_held(call: Prepared, task_id: str) -> Callable[[], bool] | None:
     """Return what tells whether the task that a call joined is queued or running still."""
-    if call.ask is None or task.policy.until_start:
+    if call.name is None or call.plan.task.policy.until_start:
         return None  # its claim ends before its body does
-    return partial(_holds, call.ask.name, task_id)
+    return partial(_holds, call.name, task_id)
 
 
 def _holds(name: str, task_id: str) -> bool:
@@ -293,6 +295,6 @@ def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
 
 def _add_to_parent(task: DjangoTask, result: InvocationResult, options: Mapping[str, Any]) -> None:
     # Celery does this for each message that it sends; a joined call sends none.
-    parent = task.app.current_worker_task
+    parent = running_task(task.app)
     if parent is not None and options.get("add_to_parent", True):
         parent.add_trail(result)

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from django_celery_extensions.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from celery.app.task import Context
-
-    from django_celery_extensions.results import InvocationResult
 
 #: Name of the message header.
 HEADER = "dce"
@@ -34,7 +32,16 @@ _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 def new_id() -> str:
     """Return a random UUID of version 4, as ``celery.utils.uuid`` does in three times the time."""
-    digits = os.urandom(16).hex()
+    return _uuid(os.urandom(16).hex())
+
+
+def new_ids() -> tuple[str, str]:
+    """Return two of them, for one question to the system."""
+    digits = os.urandom(32).hex()
+    return _uuid(digits[:32]), _uuid(digits[32:])
+
+
+def _uuid(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
@@ -50,20 +57,6 @@ class Outcome(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@record
-class Invocation:
-    """One call: its id, what was asked, and the result that the caller holds."""
-
-    id: str
-    task_id: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    #: Options for Celery's own ``apply_async`` or ``apply``, those of ours taken out.
-    options: dict[str, Any]
-    result: InvocationResult
-    eager: bool
 
 
 @record

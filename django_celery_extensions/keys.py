@@ -70,10 +70,16 @@ def digest(value: Any) -> str:
 
     Raises ``TypeError`` or ``ValueError`` for a value that has no JSON form.
     """
-    if not (isinstance(value, dict) and is_plain(value.values()) and _TEXT.issuperset(map(type, value))):
+    if not _is_plain_dict(value):
         # Through JSON and back before sorting: 10 and 9 sort as numbers, but as keys they become text.
         value = json.loads(dumps(value))
-    return sha256(_SORTED.encode(value).encode()).hexdigest()[:32]
+    # What has nothing in it needs no encoder, which takes four times as long.
+    text = ascii(sorted(value.items())) if _is_plain_dict(value) else _SORTED.encode(value)
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _is_plain_dict(value: Any) -> bool:
+    return isinstance(value, dict) and is_plain(value.values()) and _TEXT.issuperset(map(type, value))
 
 
 def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events, sqs
 from django_celery_extensions.calls import plan
-from django_celery_extensions.chunks import Item, send_each
+from django_celery_extensions.chunks import send_each
 from django_celery_extensions.exceptions import InvalidOption, ManyNotSent
 from django_celery_extensions.invocation import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from django_celery_extensions.calls import Prepared
-    from django_celery_extensions.chunks import Progress, Send
+    from django_celery_extensions.calls import Plan, Prepared, Send
+    from django_celery_extensions.chunks import Progress
     from django_celery_extensions.results import InvocationResult
     from django_celery_extensions.task import DjangoTask
 
@@ -34,7 +34,7 @@ def dispatch_many(
     send: Send,
     eager: bool,
     progress: Progress | None = None,
-    when: Callable[[list[Item]], None] | None = None,
+    when: Callable[[list[Prepared]], None] | None = None,
 ) -> list[InvocationResult]:
     """Take many calls of one task from asking to sending; return their results in order.
 
@@ -45,20 +45,18 @@ def dispatch_many(
         if options.get(name) is not None:
             msg = f"{task.name}: many calls can't share the {name} {options[name]!r}"
             raise InvalidOption(msg)
-    items = [Item(task=task, call=call, send=send) for call in _prepared(task, calls, options, eager=eager)]
-    results = [item.result for item in items]
-    _tell_applied(items, on_commit=when is not None)
+    prepared = list(_prepared(plan(task, dict(options), send=send, eager=eager, later=True), calls))
+    results = [call.result for call in prepared]
+    _tell_applied(prepared, on_commit=when is not None)
     if when is not None:
-        when(items)
-    elif items:
-        send_all(items, progress)
+        when(prepared)
+    elif prepared:
+        send_all(prepared, progress)
     return results
 
 
-def _prepared(
-    task: DjangoTask, calls: Iterable[Call], options: dict[str, Any], *, eager: bool
-) -> Iterator[Prepared]:
-    planned, number = plan(task, dict(options), eager=eager, later=True), 0
+def _prepared(planned: Plan, calls: Iterable[Call]) -> Iterator[Prepared]:
+    number = 0
     try:
         for number, arguments in enumerate(map(_arguments, calls)):  # noqa: B007 - told where it failed
             yield planned.call(*arguments)
@@ -68,10 +66,10 @@ def _prepared(
         raise
 
 
-def _tell_applied(items: list[Item], *, on_commit: bool) -> None:
-    for item in items:
-        item.result.on_commit = on_commit
-        events.APPLIED.tell(item.task, *item.call.told, item.call.given, item.result)
+def _tell_applied(calls: list[Prepared], *, on_commit: bool) -> None:
+    for call in calls:
+        call.result.on_commit = on_commit
+        events.APPLIED.tell(call.plan.task, *call.told, call.given, call.result)
 
 
 def _arguments(call: Any) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None]:
@@ -82,11 +80,11 @@ def _arguments(call: Any) -> tuple[Sequence[Any] | None, Mapping[str, Any] | Non
     return call, None
 
 
-def send_all(items: list[Item], progress: Progress | None = None) -> None:
+def send_all(calls: list[Prepared], progress: Progress | None = None) -> None:
     """Send calls of one task as :func:`send_each`; raises :class:`ManyNotSent` where not all were sent."""
-    share = Share.of(items)
+    share = Share.of(calls)
     try:
-        send_each(items, progress)
+        send_each(calls, progress)
     except Exception as exc:
         error = share.error()
         if error is None:
@@ -104,12 +102,12 @@ class Share:
     refused: set[Outcome]
 
     @classmethod
-    def of(cls, items: list[Item]) -> Share:
+    def of(cls, calls: list[Prepared]) -> Share:
         """Return that of calls that go the same way."""
-        refused = {Outcome.WAITING}
-        if items[0].call.on_conflict == "raise":
+        plan, refused = calls[0].plan, {Outcome.WAITING}
+        if plan.on_conflict == "raise":
             refused.add(Outcome.UNIQUE)
-        return cls(task_name=items[0].task.name, results=[item.result for item in items], refused=refused)
+        return cls(task_name=plan.task.name, results=[call.result for call in calls], refused=refused)
 
     def error(self) -> ManyNotSent | None:
         """Return the error of calls that were not all sent; None where they were."""

@@ -174,7 +174,8 @@ class DjangoTask(Hooks, _Task):
         Raises ``InvalidOption`` for an invalid option, ``UniqueTaskConflict`` for a duplicate (with
         ``unique_on_conflict="raise"``), ``StoreUnavailable`` if the cache can't be reached, and whatever Celery raises.
         """
-        options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
+        if positional:
+            options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
         if options.get("retries"):
             return resend(self, args, kwargs, options, self.send)
         return dispatch(self, args, kwargs, options, send=self.send, eager=self.eager)
@@ -203,7 +204,7 @@ class DjangoTask(Hooks, _Task):
             options,
             send=self.send,
             eager=self.eager,
-            when=partial(one_on_commit, self, self.send, using),
+            when=partial(one_on_commit, using),
         )
 
     def apply_async_and_get_result(

@@ -35,6 +35,22 @@ def take_any(*args: Any, **kwargs: Any) -> None: ...
 def take_options(x: Any, **options: Any) -> None: ...
 
 
+class Text(str):
+    __slots__ = ()
+
+
+def test_subclass_of_text_is_the_text_that_the_message_carries(declare: Declare) -> None:
+    """Naive: one of them goes through JSON and the other does not. Django's SafeString and TextChoices are such."""
+    task = declare(take)
+    assert key(task, Text("ü"), z=1) == key(task, "ü", z=1) == key(task, json.loads(json.dumps("ü")), z=1)
+
+
+def test_key_is_the_same_in_every_python(declare: Declare) -> None:
+    """What a Python can print, and shows as it is in a repr(), depends on its version."""
+    task = declare(take)
+    assert key(task, "ü \u1c89", y=1.5, z=None) == "prefix:declared.take:718efd5909eb0746528b3fe61da524dd"
+
+
 def test_positional_keyword_and_default_are_one_call(declare: Declare) -> None:
     task = declare(take)
     same = {key(task, 5), key(task, x=5), key(task, 5, y=3), key(task, 5, 3), key(task, y=3, x=5, z=None)}

@@ -10,10 +10,12 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import vine
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, EagerResult, result_from_tuple
 from django.db import transaction
 
+from django_celery_extensions import results
 from django_celery_extensions.exceptions import (
     NotTriggeredCeleryError,
     ResultBackendMissing,
@@ -305,3 +307,50 @@ def test_copy_still_tells_how_its_call_ended() -> None:
         result.invocation_id,
     )
     assert copied.get() == "copied"
+
+
+# --- made by us, not by Celery's constructor ----------------------------------------------------------------------
+
+
+def test_result_is_what_celerys_constructor_would_make(queue: Queue) -> None:
+    ours = tasks.add.delay(1, 2)
+    theirs = AsyncResult(ours.id, backend=ours.backend, app=ours.app)
+    assert "on_ready" not in vars(ours)
+    given = {name: value for name, value in vars(theirs).items() if name != "on_ready"}
+    assert given.items() <= vars(ours).items()
+    assert type(ours.on_ready) is type(theirs.on_ready)
+    assert ours.on_ready.fun() == ours._on_fulfilled
+    assert ours.on_ready is ours.on_ready
+
+
+def test_constructor_that_gives_more_is_called(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later Celery's, or that of somebody who watches results."""
+    constructor = AsyncResult.__init__
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+        constructor(self, *args, **kwargs)
+        self.watched = True
+
+    monkeypatch.setattr(AsyncResult, "__init__", watched)
+    assert tasks.add.delay(1, 2).watched
+    monkeypatch.undo()
+    assert not hasattr(tasks.add.delay(1, 2), "watched")
+
+
+def test_threads_that_ask_at_once_get_the_same_promise(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naive: each sets its own, and a callback that was given to the other is never called."""
+    result, both = tasks.add.delay(1, 2), threading.Barrier(2)
+
+    def promise(*args: Any, **kwargs: Any) -> Any:
+        made = vine.promise(*args, **kwargs)
+        both.wait(5)
+        return made
+
+    monkeypatch.setattr(results, "promise", promise)
+    got: list[Any] = []
+    threads = [threading.Thread(target=lambda: got.append(result.on_ready)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got[0] is got[1] is result.on_ready

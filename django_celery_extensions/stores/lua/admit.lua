@@ -8,6 +8,15 @@
 -- read sooner than three
 local lasts, looks, replaces, proof = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+local moment -- in microseconds, the same for all
+local function now()
+  if not moment then
+    local time = redis.call('TIME')
+    moment = time[1] * 1000000 + time[2]
+  end
+  return moment
+end
+
 local function admit(id, claim, window, marks)
   if looks == '1' then
     local last = redis.call('GET', window)
@@ -27,9 +36,7 @@ local function admit(id, claim, window, marks)
     redis.call('PEXPIRE', marks, longest)
   end
   local by = mine and proof ~= '' and given_back(held[4], proof) or proof
-  local now = redis.call('TIME')
-  now = now[1] * 1000000 + now[2]
-  local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now))
+  local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now()))
   redis.call('HSET', claim, 'task', id, 'token', '', 'fence', fence, 'by', by)
   redis.call('PEXPIRE', claim, lasts)
   redis.call('HDEL', marks, id) -- last: after it Redis would not refuse a write for want of memory
