@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from kombu import exceptions
 from kombu.utils.functional import retry_over_time
 
-from django_celery_extensions import diversion, redis_channel
+from django_celery_extensions import diversion
 from django_celery_extensions.publishing import Collecting
 from django_celery_extensions.stores.redis_client import Script
 
@@ -176,9 +176,9 @@ class _Session:
         """Take one message."""
         return self.channel.basic_publish(message, _publish_batch=self, **options)
 
-    def push(self, queue: str, message: Any) -> None:
-        """Take one message to a queue."""
-        self.add("lpush", *redis_channel.pushed(self.channel, queue, message))
+    def push(self, key: str, text: str) -> None:
+        """Take the text of one message to the list of a queue."""
+        self.add("lpush", key, text)
 
     def add(self, name: str, key: str, *arguments: Any) -> None:
         """Take one command."""

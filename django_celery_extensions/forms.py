@@ -18,6 +18,8 @@ from celery.app.defaults import DEFAULTS
 from kombu import connection, messaging
 
 from django_celery_extensions import redis_channel
+from django_celery_extensions.records import record
+from django_celery_extensions.running import running_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,11 +92,11 @@ def state_of(
     ``settings`` are the values of :data:`SETTINGS`.
     """
     app: Any = task.app
-    ignored = options.get("ignore_result", task.ignore_result)
+    amqp_, ignored = app.amqp, options.get("ignore_result", task.ignore_result)
     return (
         by_celery,
         app.send_task,
-        *[_kept(app.amqp, name) for name in _KEPT],
+        *[_kept(amqp_, name) for name in _KEPT],
         os.getpid(),  # a part of the header "origin"
         task.priority,
         task.time_limit,
@@ -107,7 +109,7 @@ def state_of(
 
 
 def _code() -> list[Any]:
-    return [*(getattr(owner, name) for owner, name in _CODE), *redis_channel.code()]
+    return [getattr(owner, name) for owner, name in _CODE] + redis_channel.code()
 
 
 def _kept(owner: Any, name: str) -> Any:
@@ -125,7 +127,23 @@ class Message:
     properties: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
+class Filling:
+    """What differs between the messages of a form."""
+
+    args: Any
+    kwargs: Any
+    task_id: str
+    root_id: str
+    parent_id: str | None
+    argsrepr: str
+    kwargsrepr: str
+    #: Headers that the call gives.
+    own: Mapping[str, Any]
+    reply_to: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Form:
     """A message of one kind, to be filled in."""
 
@@ -149,26 +167,47 @@ class Form:
         """What became of the option ``ignore_result``."""
         return self.headers["ignore_result"]
 
-    def fill(
+    def filling(
         self, task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any], running: Any
-    ) -> Message:
-        """Return the message of a call, as ``Celery.send_task`` and ``AMQP.as_task_v2`` make it.
+    ) -> Filling | None:
+        """Return what a call puts into the form, as ``Celery.send_task`` and ``AMQP.as_task_v2`` make it.
 
-        ``running`` is the task that a worker runs here.
+        ``running`` is the task that a worker runs here. None for a call with a header that Celery makes itself.
         """
+        own = options.get("headers") or {}
+        if not own.keys().isdisjoint(self.headers):
+            return None
         app: Any = task.app
         task_id, amqp_ = options["task_id"], app.amqp
+        return Filling(
+            args=args,
+            kwargs=kwargs,
+            task_id=task_id,
+            root_id=(running and (running.request.root_id or running.request.id)) or task_id,
+            parent_id=running and running.request.id,
+            argsrepr=shown(args, amqp_.argsrepr_maxsize, self.levels),
+            kwargsrepr=shown(kwargs, amqp_.kwargsrepr_maxsize, self.levels),
+            own=own,
+            reply_to=app.thread_oid,
+        )
+
+    def body(self, filling: Filling) -> tuple[Any, ...]:
+        """Return the body of a message."""
+        return filling.args, filling.kwargs, self.embed
+
+    def message(self, filling: Filling) -> Message:
+        """Return the message, filled in."""
         headers = {
             **self.headers,
-            "id": task_id,
-            "root_id": (running and (running.request.root_id or running.request.id)) or task_id,
-            "parent_id": running and running.request.id,
-            "argsrepr": shown(args, amqp_.argsrepr_maxsize, self.levels),
-            "kwargsrepr": shown(kwargs, amqp_.kwargsrepr_maxsize, self.levels),
+            "id": filling.task_id,
+            "root_id": filling.root_id,
+            "parent_id": filling.parent_id,
+            "argsrepr": filling.argsrepr,
+            "kwargsrepr": filling.kwargsrepr,
+            **filling.own,
         }
-        headers.update(options.get("headers") or {})
-        properties = {**self.properties, "correlation_id": task_id, "reply_to": app.thread_oid}
-        return Message(body=(args, kwargs, self.embed), headers=headers, properties=properties)
+        properties = {**self.properties, "correlation_id": filling.task_id, "reply_to": filling.reply_to}
+        return Message(body=self.body(filling), headers=headers, properties=properties)
 
 
 def shown(arguments: Any, maxlen: int, levels: Mapping[str, Any]) -> str:
@@ -234,7 +273,10 @@ class Watch:
             given={**given, "delivery_mode": mode},
             levels={"maxlevels": app.conf[_LEVELS]} if _LEVELS in DEFAULTS else {},
         )
-        again = form.fill(task, args, kwargs, options, app.current_worker_task)
+        filling = form.filling(task, args, kwargs, options, running_task(app))
+        if filling is None:
+            return None
+        again = form.message(filling)
         # In the same order as well: it is the order on the wire.
         same = again == seen and list(again.headers) == list(seen.headers)
         return form if same else None

@@ -21,7 +21,9 @@ from kombu import serialization
 
 from django_celery_extensions import redis_channel
 from django_celery_extensions.celery_config import configured
-from django_celery_extensions.forms import SETTINGS, Form, Message, Watch, kind_of, state_of
+from django_celery_extensions.forms import SETTINGS, Filling, Form, Message, Watch, kind_of, state_of
+from django_celery_extensions.running import running_task
+from django_celery_extensions.texts import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Attribute of an app's AMQP object that keeps the forms of its messages (None: it has none), and how many there may be.
 FORMS, MOST = "_dce_forms", 1000
+_UNKNOWN: Any = object()
 #: Set while Celery 5.7 sends the callbacks of a task, which it retries in a way of its own.
 _callback: Any = getattr(amqp, "_callback_publish_retry", None)
 
@@ -45,10 +48,12 @@ def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_c
         producer: Collecting = options.pop("producer")
         return producer.send(task, args, kwargs, options, by_celery)
     app: Any = task.app
-    kind, running = kind_of(task, args, kwargs, options), app.current_worker_task
+    kind, running = kind_of(task, args, kwargs, options), running_task(app)
     form, state = _form_of(task, kind, options, by_celery, running)
-    if form is not None and _publish(app, form, form.fill(task, args or (), kwargs or {}, options, running)):
-        return _result(task, options["task_id"], running, ignored=form.ignored)
+    if form is not None:
+        filling = form.filling(task, args or (), kwargs or {}, options, running)
+        if filling is not None and _publish(app, form, filling):
+            return _result(task, options["task_id"], running, ignored=form.ignored)
     if state is None:
         return by_celery(args, kwargs, **options)
     with app.producer_or_acquire() as producer:
@@ -61,11 +66,11 @@ def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_c
 class Collecting:
     """A producer of kombu's whose messages wait for their batch, one ``Producer.batch()``.
 
-    ``push(queue, message)`` takes those that go the short way. Nobody but us does anything while a batch is made, so
+    ``push(key, text)`` takes those that go the short way. Nobody but us does anything while a batch is made, so
     what a form depends on is looked at once in it.
     """
 
-    def __init__(self, producer: Any, push: Callable[[str, Any], None]) -> None:
+    def __init__(self, producer: Any, push: Callable[[str, str], None]) -> None:
         self._producer = producer
         self._push = push
         self._known: dict[Any, Form | None] = {}
@@ -75,7 +80,7 @@ class Collecting:
 
     def send(self, task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_celery: Send) -> Any:
         """Send a message as :func:`send` does."""
-        kind, running = kind_of(task, args, kwargs, options), task.app.current_worker_task
+        kind, running = kind_of(task, args, kwargs, options), running_task(task.app)
         if kind not in self._known:
             form, state = _form_of(task, kind, options, by_celery, running)
             if form is not None and not redis_channel.is_declared(self._producer.channel, form.queue):
@@ -87,16 +92,22 @@ class Collecting:
                 return result
             self._known[kind] = form
         form = self._known[kind]
-        if form is None:
-            return by_celery(args, kwargs, producer=self, **options)
-        message = form.fill(task, args or (), kwargs or {}, options, running)
-        encoded = serialization.dumps(message.body, form.given["serializer"])
-        ignored = form.ignored
-        if not ignored:
+        if form is not None:
+            filling = form.filling(task, args or (), kwargs or {}, options, running)
+            if filling is not None and self._collect(task.app, form, filling):
+                return _result(task, options["task_id"], running, ignored=form.ignored)
+        return by_celery(args, kwargs, producer=self, **options)
+
+    def _collect(self, app: Any, form: Form, filling: Filling) -> bool:
+        encoded = serialization.dumps(form.body(filling), form.given["serializer"])
+        ready = text_of(self._producer.channel, form, filling, encoded)
+        if ready is None:
+            return False
+        if not form.ignored:
             with self._producer.connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
-                task.app.backend.on_task_call(None, options["task_id"])
-        self._push(form.queue, _ready(self._producer.channel, form, message, encoded))
-        return _result(task, options["task_id"], running, ignored=ignored)
+                app.backend.on_task_call(None, filling.task_id)
+        self._push(*ready)
+        return True
 
 
 def _form_of(
@@ -107,12 +118,14 @@ def _form_of(
     ``running`` is the task that a worker runs here.
     """
     app: Any = task.app
-    if kind is None or _is_watched() or vars(app.amqp).get(FORMS, ()) is None:
+    forms = vars(app.amqp).get(FORMS, _UNKNOWN)
+    if kind is None or forms is None or _is_watched():
         return None, None
     eager, *settings = configured(app, "task_always_eager", *SETTINGS)
     if eager or (running and app.conf.task_inherit_parent_priority):
         return None, None
-    forms = _forms(app)
+    if forms is _UNKNOWN:
+        forms = _forms(app)
     form = None if forms is None else forms.get(kind)
     if forms is None or (form is None and (kind in forms or len(forms) >= MOST)):
         return None, None
@@ -140,9 +153,9 @@ def _is_watched() -> bool:
     )
 
 
-def _publish(app: Any, form: Form, message: Message) -> bool:
+def _publish(app: Any, form: Form, filling: Filling) -> bool:
     """Send a message as kombu does; returns False, and has sent nothing, without a connection that is ready for it."""
-    encoded = serialization.dumps(message.body, form.given["serializer"])
+    encoded = serialization.dumps(form.body(filling), form.given["serializer"])
     try:
         connection = app.pool.acquire()
     except app.pool.LimitExceeded:  # Celery knows how long to wait for one
@@ -151,24 +164,17 @@ def _publish(app: Any, form: Form, message: Message) -> bool:
         channel = redis_channel.channel_of(connection, form.queue)
         if channel is None:
             return False
-        ready = _ready(channel, form, message, encoded)
+        ready = text_of(channel, form, filling, encoded)
+        if ready is None:
+            return False
         if not form.ignored:
             with connection._reraise_as_library_errors():  # noqa: SLF001 - as Celery does
-                app.backend.on_task_call(None, message.properties["correlation_id"])
+                app.backend.on_task_call(None, filling.task_id)
         try:
-            redis_channel.push(channel, form.queue, ready)
+            redis_channel.push(channel, *ready)
         except Exception as exc:  # noqa: BLE001 - kombu decides what it is
-            _publish_again(app, connection, form.given, message, exc)
+            _publish_again(app, connection, form.given, form.message(filling), exc)
     return True
-
-
-def _ready(channel: Any, form: Form, message: Message, encoded: tuple[str, str, Any]) -> Any:
-    """Return a message as kombu's ``Producer`` gives it to a channel."""
-    given = form.given
-    content_type, encoding, body = encoded
-    properties = {**message.properties, "delivery_mode": given["delivery_mode"]}
-    priority = given.get("priority", 0)
-    return channel.prepare_message(body, priority, content_type, encoding, message.headers, properties)
 
 
 def _publish_again(

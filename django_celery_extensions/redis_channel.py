@@ -9,16 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kombu.utils.json import dumps
-
 from django_celery_extensions.stores.redis_command import command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import ModuleType
 
 _CLIENT = "_dce_client"
 _DECLARED = "_dce_declared"
+#: Methods of the channel that are not called for each message.
+_CODE = (
+    "basic_publish _put prepare_message _inplace_augment_message _next_delivery_tag _get_message_priority _q_for_pri"
+).split()
 
 
 def serves(connection: Any) -> bool:
@@ -39,7 +40,7 @@ def modules() -> tuple[ModuleType, ...]:
 def code() -> list[Any]:
     """Return the functions of the channel that are not called."""
     channel = modules()[0].Channel
-    return [channel.basic_publish, channel._put]  # noqa: SLF001 - they have no other name
+    return [getattr(channel, name) for name in _CODE]
 
 
 def declared(channel: Any, queue: str) -> bool:
@@ -64,17 +65,9 @@ def is_declared(channel: Any, queue: str) -> bool:
     return found is not None and queue in found and queue not in (getattr(channel, "_expires", None) or ())
 
 
-def push(channel: Any, queue: str, message: Mapping[str, Any]) -> None:
-    """Do what ``channel.basic_publish(message, "", queue)`` does for a queue that does not expire."""
-    key, text = pushed(channel, queue, message)
+def push(channel: Any, key: str, text: str) -> None:
+    """Push the text of a message to the list of a queue that does not expire, as ``channel.basic_publish`` does."""
     command(_client(channel), "LPUSH", key, text)
-
-
-def pushed(channel: Any, queue: str, message: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the key of such a queue, and what is pushed to it."""
-    channel._inplace_augment_message(message, "", queue)  # noqa: SLF001 - as its own basic_publish does
-    priority = channel._get_message_priority(message, reverse=False)  # noqa: SLF001
-    return channel._q_for_pri(queue, priority), dumps(message)  # noqa: SLF001
 
 
 def _client(channel: Any) -> Any:
