@@ -55,8 +55,9 @@ class Batch:
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options of a message that goes this way."""
-        options = {name: value for name, value in given.items() if name not in ("connection", "publisher")}
-        options["producer"] = self.producer
+        options = {**given, "producer": self.producer}
+        options.pop("connection", None)
+        options.pop("publisher", None)
         return options
 
     def flush(self) -> None:
@@ -124,7 +125,9 @@ class _Deferred(Batch):
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         # A retry of one message would change the channel under the batch.
-        return {**super().options(given), "retry": False}
+        options = super().options(given)
+        options["retry"] = False
+        return options
 
 
 class _Kombus(_Deferred):

@@ -59,6 +59,10 @@ class Outcome(str, Enum):
         return self.value
 
 
+#: Parts of a header that a message carries only where they say something.
+_OPTIONAL = ("expires", "claimed", "canvas", "follows", "waits", "looks")
+
+
 @record
 class Header:
     """What a message says about its claim and its ignore window."""
@@ -91,21 +95,17 @@ class Header:
 
     def pack(self) -> dict[str, Any]:
         """Return the header as a message carries it."""
-        optional = {
-            "expires": self.expires,
-            "claimed": self.claimed,
-            "canvas": self.canvas,
-            "follows": self.follows,
-            "waits": self.waits,
-            "looks": self.looks,
-        }
-        return {
+        packed = {
             "id": self.task_id,
             "invocation": self.invocation_id,
             "name": self.name,
             "stale": self.stale,
-            **{key: value for key, value in optional.items() if value},
         }
+        for name in _OPTIONAL:
+            value = getattr(self, name)
+            if value:
+                packed[name] = value
+        return packed
 
 
 def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Header | None:
