@@ -207,6 +207,7 @@ def test_id_is_not_taken_for_a_part_of_the_form(wire: Wire, task: Any, task_id: 
 
 def test_own_header_of_a_later_call_takes_the_place_of_celerys(wire: Wire, task: Any) -> None:
     learned(task)
+    learned(task)  # with a text for it
     options = {"task_id": ID, "headers": {"x": "%", "lang": "other"}}
     theirs = wire.since(lambda: by_celery(task, (), {}, **options))
     assert wire.since(lambda: task.send((), {}, **options)) == theirs

@@ -50,9 +50,13 @@ def test_it_is_what_celery_says() -> None:
 
 
 def test_each_thread_has_its_own() -> None:
-    """Naive: somebody runs a task in this process."""
-    with running_here():
+    """Naive: Celery is asked as soon as anybody runs a task in this process."""
+    with (
+        running_here(),
+        mock.patch.object(Celery, "current_worker_task", new_callable=mock.PropertyMock) as asked,
+    ):
         assert seen_in_another_thread() is None
+        asked.assert_not_called()
 
 
 def test_celery_is_not_asked_where_there_is_none() -> None:
