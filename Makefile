@@ -78,7 +78,7 @@ beat-chaos:  ## ten minutes of killed and frozen beats and stores, beside Celery
 bench:  ## what everything costs, beside its peers: PEERS=ours,plain MEASURES=enqueue,locks QUICK=1; writes docs/benchmarks/
 	@.ci/install-servers
 	@.ci/venv bench
-	@$(PY) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(MEASURES),--measures $(MEASURES)) $(if $(QUICK),--quick)
+	@$(PY) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(MEASURES),--measures $(MEASURES)) $(if $(QUICK),--quick) $(if $(BLOCK),--block $(BLOCK))
 
 endings:  ## how soon each ending settles a claim, by pool and Celery version
 	@.ci/install-servers

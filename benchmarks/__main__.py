@@ -45,6 +45,12 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a tenth of it, to see that it runs; its figures mean little"
     )
     parser.add_argument(
+        "--block",
+        type=int,
+        metavar="CALLS",
+        help="calls of one kind in a row: four rounds of so many, in place of many rounds of fifty",
+    )
+    parser.add_argument(
         "--render", action="store_true", help="measure nothing: write the tables of the last run again"
     )
     given = parser.parse_args()
@@ -58,7 +64,7 @@ def main() -> int:
     """Run the groups one after the other; what one has found is written at once."""
     given = arguments()
     # Only a whole run is for the docs.
-    whole = not given.quick and not given.peers
+    whole = not given.quick and not given.peers and given.block is None
     results = HOME / "results" if whole else HOME / "partial" / "results"
     docs = DOCS if whole else HOME / "partial" / "docs"
     if not whole:
@@ -71,7 +77,7 @@ def main() -> int:
             began = time.monotonic()
             taking_part = with_bases(group, given.peers, everyone)
             print(f"==> {group}: {', '.join(peer.name for peer in taking_part)}", flush=True)
-            measure(group, taking_part, Scale(quick=given.quick)).write(path)
+            measure(group, taking_part, Scale(quick=given.quick, block=given.block)).write(path)
             print(f"    {time.monotonic() - began:.0f} s", flush=True)
         found = Found.read(path)
         if found is None:

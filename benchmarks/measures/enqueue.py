@@ -32,6 +32,8 @@ def run(stage: Stage, scale: Scale) -> Found:
     rounds, found = Rounds(), Found()
     starts, each = scale.of(3, 1), scale.of(24, 8)
     calls, at_once = scale.of(50, 25), scale.of(1000, 200)
+    if scale.block is not None:
+        starts, each, calls = 1, 4, scale.block
     for start in range(starts):
         with stage.agents(peers) as (agents, gaps):
             found.gaps |= gaps

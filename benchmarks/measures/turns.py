@@ -25,6 +25,8 @@ class Scale:
     """How much is measured."""
 
     quick: bool = False
+    #: Calls of one block, for the measures of a call; None: so few that all peers see the same machine.
+    block: int | None = None
 
     def of(self, full: int, quick: int) -> int:
         """Return the one or the other."""
