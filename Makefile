@@ -75,7 +75,7 @@ beat-chaos:  ## ten minutes of killed and frozen beats and stores, beside Celery
 	@.ci/venv test
 	@$(PY) -m tests.beat_chaos --minutes 10 --peers --peer-minutes 3 $(BEAT_CHAOS)
 
-bench:  ## what everything costs, beside its peers: PEERS=ours,plain MEASURES=enqueue,locks QUICK=1; writes docs/benchmarks/
+bench:  ## what everything costs, beside its peers: PEERS=ours,plain MEASURES=enqueue,locks QUICK=1 BLOCK=5000; writes docs/benchmarks/
 	@.ci/install-servers
 	@.ci/venv bench
 	@$(PY) -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(if $(MEASURES),--measures $(MEASURES)) $(if $(QUICK),--quick) $(if $(BLOCK),--block $(BLOCK))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @record
 class Prepared:
-    """A call that has been checked: what it asks of the store and what its message will say."""
+    """A call that has been checked: what it was given, what it is called, and what its message will say."""
 
     plan: Plan
     #: Id of the call.

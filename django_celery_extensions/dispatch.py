@@ -33,9 +33,8 @@ from django_celery_extensions.timing import delay_until, queued_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from django_celery_extensions.calls import Send
     from django_celery_extensions.task import DjangoTask
-
-    Send = Callable[..., Any]
 
 logger = logging.getLogger(__name__)
 
