@@ -7,21 +7,27 @@ from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from django_celery_extensions.stores.redis_pool import idle_connection
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def command(client: Any, *words: Any) -> Any:
     """Do what ``client.execute_command`` does for a command whose answer needs no work (EVALSHA, LPUSH).
 
     redis-py's own way also counts and times, and knows commands and caches that this is not about. It is taken for
-    clients of another kind, and where somebody watches them (tracing replaces ``execute_command``).
+    clients of another kind, and where somebody watches them: redis-py's own metrics, or tracing, which replaces its
+    functions.
     """
-    packed = pack(words) if _is_plain(client) else None
-    if packed is None:
+    known = _known_of(client)
+    packed = None if known is None else pack(words)
+    if known is None or packed is None:
         return client.execute_command(*words)
     pool = client.connection_pool
-    connection = pool.get_connection()
+    connection = idle_connection(pool) if known.has_idle(pool) else None
+    if connection is None:
+        connection = pool.get_connection()
 
     def ask() -> Any:
         connection.send_packed_command(packed)
@@ -29,6 +35,11 @@ def command(client: Any, *words: Any) -> Any:
 
     try:
         return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+    except known.refused:
+        raise
+    except BaseException:
+        connection.disconnect()  # its answer, which may yet come, is nobody else's
+        raise
     finally:
         pool.release(connection)
 
@@ -49,31 +60,43 @@ def pack(words: Sequence[Any]) -> list[bytes] | None:
     return [b"".join(parts)]
 
 
-def _is_plain(client: Any) -> bool:
-    """Tell whether redis-py itself sends this client's commands, and nobody takes note of them."""
+def _known_of(client: Any) -> _Known | None:
+    """Return what is known of a client's redis-py, None where it is of another kind, or somebody takes note."""
     known = _known() if type(client).__module__ == "redis.client" else None
     if known is None or type(client) is not known.client or type(client.connection_pool) not in known.pools:
-        return False
+        return None
     pool = client.connection_pool
-    return (
+    plain = (
         client.connection is None
         and known.client.execute_command is known.execute
         and pool.connection_class.send_packed_command is known.send
         and pool.connection_class.read_response is known.read
         and getattr(pool, "cache", None) is None
         and pool.connection_kwargs.get("encoding", "utf-8") == "utf-8"
+        and not known.is_measured()
     )
+    return known if plain else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """What redis-py wrote: its client, its pools, and functions of the client and of a connection."""
+    """What redis-py wrote: its client, its pools, and functions of the client, of a connection and of a pool."""
 
     client: Any
     pools: tuple[Any, ...]
     execute: Any
     send: Any
     read: Any
+    #: ``get_connection`` of the first of the pools.
+    get: Any
+    #: The errors that are the answer to a command.
+    refused: type[Exception]
+    #: Tells whether redis-py itself counts and times commands.
+    is_measured: Callable[[], bool]
+
+    def has_idle(self, pool: Any) -> bool:
+        """Tell whether a pool keeps its idle connections, and gives them out, as is known."""
+        return type(pool) is self.pools[0] and self.pools[0].get_connection is self.get
 
 
 @cache
@@ -85,14 +108,30 @@ def _known() -> _Known | None:
     return _Known(
         client=redis.Redis,
         pools=(redis.ConnectionPool, redis.BlockingConnectionPool),
-        execute=_as_written(redis.Redis, "execute_command", redis.client),
-        send=_as_written(redis.Connection, "send_packed_command", redis.connection),
-        read=_as_written(redis.Connection, "read_response", redis.connection),
+        execute=_as_written(redis.Redis, "execute_command"),
+        send=_as_written(redis.Connection, "send_packed_command"),
+        read=_as_written(redis.Connection, "read_response"),
+        # The pool of a later version may keep its connections otherwise.
+        get=_as_written(redis.ConnectionPool, "get_connection") if redis.VERSION < (9,) else None,
+        refused=redis.ResponseError,
+        is_measured=_measured(),
     )
 
 
-def _as_written(owner: type, name: str, module: Any) -> Any:
+def _as_written(owner: type, name: str) -> Any:
     """Return a function of redis-py, None where somebody has put another one in its place."""
-    function = getattr(owner, name)
-    # By its type: the wrappers of tracing libraries say that they are the function they wrap.
-    return function if type(function) is FunctionType and function.__globals__ is vars(module) else None
+    function = layer = getattr(owner, name)
+    # By type and module of each layer: the wrappers of tracing libraries say that they are the function they wrap.
+    while layer is not None:
+        if type(layer) is not FunctionType or not layer.__globals__["__name__"].startswith("redis."):
+            return None
+        layer = getattr(layer, "__wrapped__", None)
+    return function
+
+
+def _measured() -> Callable[[], bool]:
+    try:
+        from redis.observability.recorder import is_enabled  # noqa: PLC0415 - since redis-py 7.2
+    except ImportError:
+        return lambda: False
+    return is_enabled

@@ -13,7 +13,7 @@ import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_celery_extensions.stores.redis_command import _is_plain, command, pack
+from django_celery_extensions.stores.redis_command import _known_of, command, pack
 from tests.processes import ROOT
 from tests.servers import RedisServer
 
@@ -120,7 +120,7 @@ def test_clients_of_other_kinds_are_asked_themselves(
 ) -> None:
     with store_server.client(**options) as client:
         plain = "max_connections" in options and redis_py.VERSION >= (6,)
-        assert _is_plain(client) is plain
+        assert (_known_of(client) is not None) is plain
         redis.set(b"\xe4" if "encoding" in options else "ä", "found")
         assert command(client, "GET", "ä") == b"found"
 
@@ -177,6 +177,21 @@ def test_interrupted_command_leaves_no_answer_behind(store_server: RedisServer) 
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@since_6
+def test_answer_that_was_not_waited_for_is_nobody_elses(store_server: RedisServer) -> None:
+    def interrupted() -> None:
+        raise Interrupted
+
+    with store_server.client() as client:
+        client.ping()
+        (connection,) = client.connection_pool._available_connections
+        connection.read_response = interrupted  # as a soft time limit does between sending and reading
+        with pytest.raises(Interrupted):
+            command(client, "ECHO", "left behind")
+        del connection.read_response
+        assert client.execute_command("ECHO", "mine") == b"mine"
 
 
 def test_redis_is_imported_by_who_uses_it() -> None:

@@ -1,0 +1,51 @@
+"""A connection out of a pool of redis-py, for a seventh of what redis-py's own way costs.
+
+Before an idle connection is used again, it must be open and have nothing to read. redis-py finds out by reading from it,
+which changes the mode of the socket twice and takes an exception. The system can be asked instead, as redis-py itself does
+where hiredis is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any
+
+_poll: Any = getattr(select, "poll", None)  # not on Windows
+
+
+def idle_connection(pool: Any) -> Any:
+    """Take a connection out of a ``redis.ConnectionPool`` as its ``get_connection()`` does, if one is ready.
+
+    None: none is idle, or there is more to see to (a fork, a closed or encrypted connection, something to read). The pool
+    knows how. The connection goes back with its ``release()``.
+    """
+    if pool.pid != os.getpid():
+        return None
+    with pool._lock:  # noqa: SLF001 - here and below: redis-py has no public way
+        idle = pool._available_connections  # noqa: SLF001
+        if not idle or not _is_plain(idle[-1]):
+            return None
+        connection = idle[-1]
+        if _can_read(connection):
+            # The server has closed it, or somebody was interrupted before he read his answer. redis-py 8 would let the
+            # next command have that answer, as it may be a notification.
+            connection.disconnect()
+            return None
+        pool._in_use_connections.add(idle.pop())  # noqa: SLF001
+    return connection
+
+
+def _is_plain(connection: Any) -> bool:
+    """Tell whether a connection is open, and all that has come is in its socket or in the buffer of redis-py's parser."""
+    sock, parser = connection._sock, connection._parser  # noqa: SLF001
+    return _poll is not None and type(sock) is socket.socket and getattr(parser, "_buffer", None) is not None
+
+
+def _can_read(connection: Any) -> bool:
+    if connection._parser._buffer.unread_bytes():  # noqa: SLF001
+        return True
+    poller = _poll()
+    poller.register(connection._sock, select.POLLIN)  # noqa: SLF001
+    return bool(poller.poll(0))
