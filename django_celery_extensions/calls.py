@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import QueueNotFound
@@ -25,6 +26,7 @@ from django_celery_extensions.stores import claim_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from django_celery_extensions.stores import ClaimStore
     from django_celery_extensions.task import DjangoTask
     from django_celery_extensions.timing import Limits
 
@@ -98,11 +100,16 @@ class Plan:
     #: The task gives its messages a limit to their waiting, and neither caller nor task another one.
     expiry_is_ours: bool
     prefix: str
-    #: Where results are, for the thread that calls.
-    backend: Any
 
-    def call(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Prepared:
-        """Return a call with these arguments; raises what is wrong with them."""
+    def store(self) -> ClaimStore | None:
+        """Return where the claims of its calls are, for the thread that asks; None: they have none.
+
+        Raises :class:`TaskConfigurationError` for a cache that can't keep any.
+        """
+        return None if self.limits is None else claim_store(eager=self.eager)
+
+    def call(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, backend: Any) -> Prepared:
+        """Return a call with these arguments, whose result is in ``backend``; raises what is wrong with them."""
         task, given, options = self.task, dict(self.given), dict(self.options)
         given_arguments = (args, kwargs)
         args = () if args is None else args
@@ -115,7 +122,7 @@ class Plan:
             _check_serialisable(task, args, kwargs, options)
         name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
         make_result = EagerInvocationResult if self.eager else InvocationResult
-        result = make_result.waiting(task_id, call_id, task=task, backend=self.backend)
+        result = make_result.waiting(task_id, call_id, task=task, backend=backend)
         result.ignored = bool(
             options.get("ignore_result", task.ignore_result)
         )  # Celery's word on what it sends
@@ -136,20 +143,48 @@ class Plan:
 
 
 def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, later: bool) -> Plan:
-    """Resolve the options of a call, or of many, and check all that can be; claim nothing, send nothing.
+    """Resolve the options of a call, or of many, and check all that can be; ask no store, send nothing.
 
     ``later``: the call is sent at the commit, when an error would come too late for its caller.
     """
+    if options:
+        made = _resolve(task, options, send=send, eager=eager, later=later)
+    else:
+        made = _kept(task, send=send, eager=eager, later=later)
+    _check_queue(task, made.options.get("queue"))
+    return made
+
+
+#: What the task itself says about a call without options.
+_said_by = attrgetter(
+    "expires", "time_limit", "soft_time_limit", "stale_time_limit", "max_queue_waiting_time"
+)
+
+
+def _kept(task: DjangoTask, *, send: Send, eager: bool, later: bool) -> Plan:
+    """Return the plan of a call without options: the last one, while all that it was made of is the same."""
+    made_of = (
+        send,
+        _said_by(task),
+        settings.UNIQUE_TASK_KEY_PREFIX,
+        settings.DEFAULT_TASK_STALE_TIME_LIMIT,
+        settings.DEFAULT_TASK_MAX_QUEUE_WAITING_TIME,
+    )
+    plans = vars(task).setdefault("_plans", {})
+    found: tuple[Any, Plan] | None = plans.get((eager, later))
+    if found is None or found[0] != made_of:
+        found = plans[eager, later] = made_of, _resolve(task, {}, send=send, eager=eager, later=later)
+    return found[1]
+
+
+def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, later: bool) -> Plan:
     given, policy = dict(options), task.policy
-    _resolve_queue(task, options)
-    own, canvas, limits = {}, False, None
-    if options:  # most calls have none
+    own, canvas = {}, False
+    if options:
+        _resolve_queue(task, options)
         own, canvas = take_call_options(task.name, options), in_canvas(options)
         _check_times(task, options)
         _check_compression(task, options)
-    if policy.guarded:
-        claim_store(eager=eager)  # a cache that can't be used is an error of the call, not of the commit
-        limits = limits_of(task, own, options)
     return Plan(
         task=task,
         send=send,
@@ -160,10 +195,9 @@ def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, 
         canvas=canvas,
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
-        limits=limits,
+        limits=limits_of(task, own, options) if policy.guarded else None,
         expiry_is_ours=policy.unique and options.get("expires") is None and task.expires is None,
-        prefix=settings.UNIQUE_TASK_KEY_PREFIX if policy.guarded else "",
-        backend=task.backend,
+        prefix=settings.UNIQUE_TASK_KEY_PREFIX,
     )
 
 
@@ -211,13 +245,17 @@ def _check_compression(task: DjangoTask, options: Mapping[str, Any]) -> None:
 
 
 def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
-    """Turn a ``CeleryQueueEnum`` member into its name and defaults; raise ``QueueNotFound`` as Celery will."""
+    """Turn a ``CeleryQueueEnum`` member into its name and defaults."""
     queue: Any = options.get("queue")
     if hasattr(queue, "default_task_kwargs"):
         for name, value in queue_defaults(type(task), queue).items():
             if is_call_option(name):
                 options.setdefault(name, value)
-        queue = options["queue"] = queue.queue_name
+        options["queue"] = queue.queue_name
+
+
+def _check_queue(task: DjangoTask, queue: Any) -> None:
+    """Raise ``QueueNotFound`` as Celery will."""
     if queue is None:
         queue = task.queue
     if not isinstance(queue, str):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from django_celery_extensions.calls import Send
+    from django_celery_extensions.stores import ClaimStore
     from django_celery_extensions.task import DjangoTask
 
 logger = logging.getLogger(__name__)
@@ -63,12 +64,14 @@ def dispatch(
     ``send`` is Celery's own ``apply_async`` (or ``apply``, where ``eager``). ``when`` takes the call that has been
     checked, and sees to the rest when its time has come: at the commit. None: at once.
     """
-    call = plan(task, options, send=send, eager=eager, later=when is not None).call(args, kwargs)
+    made = plan(task, options, send=send, eager=eager, later=when is not None)
+    store = made.store()  # a cache that can't be used is an error of the call, not of the commit
+    call = made.call(args, kwargs, task.backend)
     result = call.result
     result.on_commit = when is not None
     events.APPLIED.tell(task, *call.told, call.given, result)
     if when is None:
-        conclude(call, admit(call), call.plan.send)
+        conclude(call, admit(call, store), send)
     else:
         when(call)
     return result
@@ -98,13 +101,15 @@ def _log(call: Prepared, what: str, task_id: str) -> None:
         logger.info("a call of %s %s %s", call.plan.task.name, what, task_id, extra=extra)
 
 
-def admit(call: Prepared) -> Answer:
-    """Ask the store for the claim."""
+def admit(call: Prepared, store: ClaimStore | None = None) -> Answer:
+    """Ask the store of this thread for the claim; ``store``: it is known already."""
     ask = asking(call)
-    if ask is None:
+    if store is None:
+        store = call.plan.store()
+    if ask is None or store is None:
         return Answer(verdict=Verdict.FREE)
     try:
-        return claim_store(eager=call.plan.eager).admit(ask)
+        return store.admit(ask)
     except StoreUnavailable as exc:
         return unanswered(call, exc)
 

@@ -70,11 +70,13 @@ def digest(value: Any) -> str:
 
     Raises ``TypeError`` or ``ValueError`` for a value that has no JSON form.
     """
-    if not _is_plain_dict(value):
+    plain = _is_plain_dict(value)
+    if not plain:
         # Through JSON and back before sorting: 10 and 9 sort as numbers, but as keys they become text.
         value = json.loads(dumps(value))
+        plain = _is_plain_dict(value)
     # What has nothing in it needs no encoder, which takes four times as long.
-    text = ascii(sorted(value.items())) if _is_plain_dict(value) else _SORTED.encode(value)
+    text = ascii(sorted(value.items())) if plain else _SORTED.encode(value)
     return sha256(text.encode()).hexdigest()[:32]
 
 

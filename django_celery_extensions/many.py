@@ -45,7 +45,9 @@ def dispatch_many(
         if options.get(name) is not None:
             msg = f"{task.name}: many calls can't share the {name} {options[name]!r}"
             raise InvalidOption(msg)
-    prepared = list(_prepared(plan(task, dict(options), send=send, eager=eager, later=True), calls))
+    made = plan(task, dict(options), send=send, eager=eager, later=True)
+    made.store()  # as in a single call: what is wrong with it is an error now
+    prepared = list(_prepared(made, calls))
     results = [call.result for call in prepared]
     _tell_applied(prepared, on_commit=when is not None)
     if when is not None:
@@ -56,10 +58,10 @@ def dispatch_many(
 
 
 def _prepared(planned: Plan, calls: Iterable[Call]) -> Iterator[Prepared]:
-    number = 0
+    number, backend = 0, planned.task.backend  # that of the thread that calls
     try:
         for number, arguments in enumerate(map(_arguments, calls)):  # noqa: B007 - told where it failed
-            yield planned.call(*arguments)
+            yield planned.call(*arguments, backend)
     except Exception as exc:
         if hasattr(exc, "add_note"):  # from Python 3.11 on
             exc.add_note(f"in call {number} of many")

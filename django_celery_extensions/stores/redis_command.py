@@ -46,18 +46,18 @@ def command(client: Any, *words: Any) -> Any:
 
 def pack(words: Sequence[Any]) -> list[bytes] | None:
     """Return a command as it goes to the server: each word with its length before it; None: redis-py shall do it."""
-    parts = [b"*%d\r\n" % len(words)]
+    parts = [f"*{len(words)}"]
     for word in words:
         if type(word) is str:
-            data = word.encode()
+            parts += f"${len(word)}", word
         elif type(word) is int:
-            data = b"%d" % word
-        elif type(word) is bytes:
-            data = word
+            number = str(word)
+            parts += f"${len(number)}", number
         else:
             return None
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return [b"".join(parts)]
+    parts.append("")
+    text = "\r\n".join(parts)
+    return [text.encode()] if text.isascii() else None  # the length is that of the bytes
 
 
 def _known_of(client: Any) -> _Known | None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORDS = st.lists(
-    st.text() | st.binary() | st.integers() | st.binary(min_size=7000, max_size=7000), max_size=5
+    st.text() | st.text(st.characters(codec="ascii")) | st.integers() | st.binary() | st.just("x" * 7000),
+    max_size=5,
 )
 
 since_6 = pytest.mark.skipif(redis_py.VERSION < (6,), reason="older ones are left to their own way")
@@ -29,9 +30,11 @@ since_5 = pytest.mark.skipif(redis_py.VERSION < (5,), reason="older ones do not 
 
 
 @given(words=WORDS)
-def test_it_is_packed_as_by_redis_py(words: list[Any]) -> None:
+def test_it_is_packed_as_by_redis_py_or_left_to_it(words: list[Any]) -> None:
+    plain = all(isinstance(word, int) or (isinstance(word, str) and word.isascii()) for word in words)
+    packed = pack(["EVALSHA", *words])
     theirs = redis_py.Connection().pack_command("EVALSHA", *words)
-    assert b"".join(pack(["EVALSHA", *words]) or []) == b"".join(theirs)
+    assert packed == ([b"".join(theirs)] if plain else None)
 
 
 @pytest.mark.parametrize("wrong", [None, True, [1]])
