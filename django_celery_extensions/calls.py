@@ -261,8 +261,7 @@ def _check_queue(task: DjangoTask, queue: Any) -> None:
     if not isinstance(queue, str):
         return
     app = task.app
-    (creates,) = configured(app, "task_create_missing_queues")
-    if not creates and queue not in app.amqp.queues:
+    if not configured(app, "task_create_missing_queues") and queue not in app.amqp.queues:
         msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
         raise QueueNotFound(msg)
 

@@ -20,7 +20,7 @@ from celery.app import amqp
 from kombu import serialization
 
 from django_celery_extensions import redis_channel
-from django_celery_extensions.celery_config import configured
+from django_celery_extensions.celery_config import all_configured
 from django_celery_extensions.forms import SETTINGS, Filling, Form, Message, Watch, kind_of, state_of
 from django_celery_extensions.running import running_task
 from django_celery_extensions.texts import text_of
@@ -121,7 +121,7 @@ def _form_of(
     forms = vars(app.amqp).get(FORMS, _UNKNOWN)
     if kind is None or forms is None or _is_watched():
         return None, None
-    eager, *settings = configured(app, "task_always_eager", *SETTINGS)
+    eager, *settings = all_configured(app, ("task_always_eager", *SETTINGS))
     if eager or (running and app.conf.task_inherit_parent_priority):
         return None, None
     if forms is _UNKNOWN:

@@ -129,7 +129,9 @@ class RedisStore(Renewer):
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
         self._client = client_of(cache)
-        self._default_keys = type(cache).make_key is BaseCache.make_key and cache.key_func is default_key_func
+        default = type(cache).make_key is BaseCache.make_key and cache.key_func is default_key_func
+        #: How Django's own way begins each key.
+        self._start = f"{cache.key_prefix}:{cache.version}:" if default else None
 
     def renew(self, holdings: Sequence[tuple[Any, float]]) -> list[bool]:
         """See :meth:`Renewer.renew`; all in one pipeline."""
@@ -149,10 +151,7 @@ class RedisStore(Renewer):
 
     def key(self, key: str) -> str:
         """Return the key as Redis knows it: with the cache's prefix and version."""
-        cache = self._cache
-        if self._default_keys:  # what Django's own way comes to
-            return f"{cache.key_prefix}:{cache.version}:{key}"
-        return str(cache.make_key(key))
+        return str(self._cache.make_key(key)) if self._start is None else self._start + key
 
 
 @contextmanager
