@@ -156,7 +156,8 @@ def test_server_that_is_gone_is_tried_as_often_as_by_redis_py(
         return len(tries) - before
 
     with server.client(retry=redis_py.retry.Retry(redis_py.backoff.NoBackoff(), 2)) as client:
-        assert tried(functools.partial(command, client)) == tried(client.execute_command) >= 3
+        least = 3 if redis_py.VERSION >= (7, 2) else 1  # a pool that can not connect tried once
+        assert tried(functools.partial(command, client)) == tried(client.execute_command) >= least
         assert not client.connection_pool._in_use_connections
 
 

@@ -144,7 +144,8 @@ import redis
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from redis.observability import MetricGroup, OTelConfig, get_observability_instance
+from redis.observability.config import MetricGroup, OTelConfig
+from redis.observability.providers import get_observability_instance
 from django_celery_extensions.stores.redis_command import command
 
 client = redis.Redis(port=int(sys.argv[1]))
