@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.processes import ROOT, tied_to_us
 
 
 def run_cut(module: str, *arguments: str, timeout: float = 240) -> str:
-    """Run a chaos module and return its report; fails where it found a violation, or did not end in time."""
+    """Run a chaos module and return its report; fails where it found a violation, or did not end in time.
+
+    The history of a run that failed is kept: what breaks a rule once in twenty runs is read, not run again.
+    """
+    kept = Path(tempfile.mkdtemp(prefix="dce-cut-")) / "history.jsonl"
     # Measuring coverage there would be one more nemesis, and its processes are killed anyway.
     foreign = ("CELERY_", "TEST_", "COV")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     chaos = subprocess.Popen(
-        tied_to_us([sys.executable, "-m", module, *arguments]),
+        tied_to_us([sys.executable, "-m", module, *arguments, "--history", str(kept)]),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=ROOT,
@@ -31,8 +38,9 @@ def run_cut(module: str, *arguments: str, timeout: float = 240) -> str:
         if chaos.poll() is None:
             os.killpg(chaos.pid, signal.SIGKILL)
             chaos.wait()
-    assert chaos.returncode == 0, report
+    assert chaos.returncode == 0, f"{report}\nits history: {kept}"
     assert "violations: 0" in report
+    shutil.rmtree(kept.parent)
     return report
 
 
