@@ -162,8 +162,8 @@ class Story:
             until = min(until, life.preruns[0]["t"])
         if life.traits["limit"] and life.state in ("REVOKED", "IGNORED"):
             until = min(until, call["t"] + self.stale - life.traits["limit"])
+        until = min(until, self._kept_from(call["t"], life))
         for prerun in self._without_body(life):
-            until = min(until, self._kept_without_body(prerun))
             if life.traits["limit"]:  # its time is over while it waits for the store
                 until = min(until, prerun["t"] + life.traits["limit"] - GRACE / 2)
         if life.runs:
@@ -183,6 +183,26 @@ class Story:
         t = prerun["t"]
         following = min((other for other in self._deliveries[prerun["pid"]] if other > t), default=inf)
         return float(min(following, t + GIVES_UP))
+
+    def _kept_from(self, moment: float, life: Life) -> float:
+        """Until when a claim that is queued since then is sure to stand, whatever comes of the deliveries."""
+        later = (prerun for prerun in self._without_body(life) if prerun["t"] >= moment)
+        return min([self._ended_unseen(moment, life), *map(self._kept_without_body, later)])
+
+    def _ended_unseen(self, moment: float, life: Life) -> float:
+        """When a worker may have ended a task whose child was killed before it could write anything down."""
+        if life.state != "FAILURE" or life.finished is not None or any(run.died for run in life.runs):
+            return inf
+        return min(
+            (
+                kill.t
+                for kill in self.kills
+                if kill.pid is not None
+                and kill.to >= moment
+                and any(kill.worker == event["worker"] and kill.to >= event["t"] for event in life.received)
+            ),
+            default=inf,
+        )
 
     def _kept_without_body(self, prerun: Event) -> float:
         """Until when a claim is sure to stand in spite of a delivery that did not come to its body.
@@ -222,7 +242,8 @@ class Story:
         queued_bound = following if following is not None else self._passed(run.over) + self.stale + GRACE
         if run.how == "retry" and run.end is not None:
             shaken = self.disturbed(run.end - GRACE, run.end + GRACE, run.worker, run.pid)
-            until = run.end if shaken else min(run.end + self.stale, following or inf)
+            queued = min(run.end + self.stale, following or inf, self._kept_from(run.end, life))
+            until = run.end if shaken else queued
             yield Hold(
                 begin=run.start,
                 until=min(until, run.trusted_until) if run.lost_at else until,

@@ -285,6 +285,52 @@ def test_start_without_an_answer_gives_the_claim_back(harm: list[Event], free_fr
         assert ONE in found(free_from - 0.1)
 
 
+@pytest.mark.parametrize(
+    ("harm", "free_from"),
+    [
+        ([], None),
+        ([kill(4.5, CHILD)], 3.5),
+        ([kill(4.5)], 3.5),
+        ([kill(4.5, 12)], None),
+        ([freeze(4.5, 9)], 6.0),
+    ],
+    ids=["nothing else", "child killed", "worker killed", "another one killed", "frozen"],
+)
+def test_next_try_that_does_not_come_to_its_body(harm: list[Event], free_from: float | None) -> None:
+    """Who sees its process die ends its claim; it is not queued any more."""
+    tries = [
+        call(1, "A"),
+        *body("A", 1.5, 2, "retry"),
+        outage(3.3, 5.0),
+        begun(3.5, "A"),
+        *harm,
+        begun(12, "A"),
+        state("A", "IGNORED"),
+    ]
+
+    def found(t: float) -> set[str]:
+        return rules(tries, call(t, "B"), body("B", t + 0.2, t + 0.5, pid=12))
+
+    assert ONE in found(3.0)
+    if free_from is None:
+        assert ONE in found(10.0)
+    else:
+        assert ONE in found(free_from - 0.1)
+        assert found(free_from + 0.1) == set()
+
+
+@pytest.mark.parametrize("tries", [[], body("A", 1.5, 2, "retry")], ids=["first", "retry"])
+@pytest.mark.parametrize(("ended", "explained"), [("FAILURE", True), ("IGNORED", False)])
+def test_child_that_is_killed_before_it_can_write_anything(
+    tries: list[Event], ended: str, explained: bool
+) -> None:
+    """Its worker calls the task failed, and ends its claim."""
+    received: Event = {"e": "received", "t": 6.0, "task": "A", "worker": WORKER}
+    parts = [call(1, "A"), *tries, received, kill(6.1, CHILD), state("A", ended)]
+    assert ONE in rules(parts, call(5.9, "B"), body("B", 6.2, 6.5, pid=12))
+    assert (ONE in rules(parts, call(6.2, "B"), body("B", 6.4, 6.8, pid=12))) is not explained
+
+
 def test_start_that_the_store_may_have_heard_before_it_went_away() -> None:
     unanswered = [call(1, "A"), begun(2.5, "A"), outage(2.6, 5.0), begun(9.0, "A"), state("A", "IGNORED")]
     assert ONE in rules(unanswered, call(3.4, "B"), body("B", 5.1, 5.5, pid=12))
