@@ -24,6 +24,7 @@ from django_celery_extensions.invocation import (
     Outcome,
     read_header,
 )
+from django_celery_extensions.rearming import rearmed
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.running import running_task
 from django_celery_extensions.stores import claim_store
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from django_celery_extensions.task import DjangoTask
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks for a store that has to learn, within a lease, that a claim is queued again.
-QUEUE_SECONDS = 0.25
 
 #: Options that let a message wait.
 _DELAYS = frozenset({"countdown", "eta", *sqs.DELAYS})
@@ -200,27 +198,15 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     add_header(task, options, replace(header, claimed=task.policy.unique))
     if not task.policy.unique:
         return send(args, kwargs, **options)
-    lasts, token = _lasts(task, header.stale, options), execution.token if running else header.token
-    ask = Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token)
-    try:
-        claim_store(eager=True).admit(ask)
-    except StoreUnavailable as exc:
-        if token:
-            owe_queued(Holding(name=header.name, task_id=header.task_id, token=token), lasts)
-        logger.warning(
-            "the claim of %s[%s] is not armed for its retry: %s",
-            task.name,
-            task_id,
-            exc,
-            extra=header.log_extra,
-        )
-    if running:
-        execution.handed_over = True
-    try:
-        return send(args, kwargs, **options)
-    except BaseException:
-        give_up(header, eager=True)
-        raise
+    token = execution.token if running else header.token
+    with rearmed(task, header, token, _lasts(task, header.stale, options)):
+        if running:
+            execution.handed_over = True
+        try:
+            return send(args, kwargs, **options)
+        except BaseException:
+            give_up(header, eager=True)
+            raise
 
 
 def add_header(task: DjangoTask, options: dict[str, Any], header: Header) -> None:
@@ -271,18 +257,6 @@ def _holds(name: str, task_id: str) -> bool:
 def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:
     """End the claim of a message that was not sent. Nobody else can have one with its task id: twice does no harm."""
     claim_store(eager=eager).settle(Holding(name=name, task_id=task_id, token=""), unsent=True)
-
-
-def owe_queued(holding: Holding, lasts: float) -> None:
-    """Queue the claim that an execution has, or may have, for its message that was sent again, once the store is back.
-
-    A running claim that nobody renews is gone after one lease. Harmless where the message has started meanwhile.
-    """
-    heartbeat.owe(partial(_requeue, holding, lasts), pause=QUEUE_SECONDS)
-
-
-def _requeue(holding: Holding, lasts: float) -> None:
-    claim_store(eager=True).requeue(holding, lasts)
 
 
 def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:

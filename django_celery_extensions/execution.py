@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from django_celery_extensions import sqs
 from django_celery_extensions.claims import Claim
 from django_celery_extensions.config import settings
-from django_celery_extensions.dispatch import add_header, claim_ended_here, owe_queued
+from django_celery_extensions.dispatch import add_header, claim_ended_here
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
@@ -25,6 +25,7 @@ from django_celery_extensions.invocation import (
 )
 from django_celery_extensions.keys import unique_name
 from django_celery_extensions.options import limits_of
+from django_celery_extensions.rearming import owe_queued, rearmed
 from django_celery_extensions.results import IGNORED
 from django_celery_extensions.settling import REACHED, marks_of, queued_again, settle
 from django_celery_extensions.stores import claim_store
@@ -219,21 +220,11 @@ class Execution:
         """The same for a message that keeps its claim: it stays queued, with all its time."""
         if self.header.expires is not None:
             self.request.expires = None  # ours, counted anew for this wait
-        if self.header.claimed:
-            lasts = queued_again(self.task, self.header, self.request.expires, countdown)
-            ask = Ask(name=self.header.name, task_id=self.task_id, claim=lasts, proof=self.token)
-            try:
-                claim_store(eager=self.eager).admit(ask)
-            except StoreUnavailable as exc:
-                owe_queued(self._holding(), lasts)
-                logger.warning(
-                    "the claim of %s[%s] is not armed for its wait: %s",
-                    self.task.name,
-                    self.task_id,
-                    exc,
-                    extra=self.header.log_extra,
-                )
-        return self.wait(why, follows=self.header.follows, countdown=countdown)
+        if not self.header.claimed:
+            return self.wait(why, follows=self.header.follows, countdown=countdown)
+        lasts = queued_again(self.task, self.header, self.request.expires, countdown)
+        with rearmed(self.task, self.header, self.token, lasts):
+            return self.wait(why, follows=self.header.follows, countdown=countdown)
 
     def skip(self, why: str) -> Ignore:
         """Let this delivery go without running it; the state of the task is somebody else's to tell."""

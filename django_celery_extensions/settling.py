@@ -10,10 +10,10 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django_celery_extensions.dispatch import owe_queued
 from django_celery_extensions.exceptions import CeleryError, StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import HEADER, TOKEN, Header, new_id, read_header
+from django_celery_extensions.rearming import owe_queued
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding
 from django_celery_extensions.timing import queued_for

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 import pytest
+from billiard.exceptions import WorkerLostError
 from django.test import override_settings
 from kombu.exceptions import OperationalError
 
@@ -70,6 +71,19 @@ def test_killed_worker_frees_its_key_within_one_lease(live_app: Live, make_worke
     killed = time.monotonic()
     wait_until(lambda: not tasks.gated.is_processing(("a",)), timeout=5, what="the key is free")
     assert time.monotonic() - killed < 3 + 1
+
+
+def test_child_that_is_killed_before_its_retry_is_sent_frees_its_key(
+    live_app: Live, make_worker: Any
+) -> None:
+    make_worker(env={"TEST_LOCK_TIMEOUT": "3"})
+    result = tasks.dies_resending.apply_async(("a",), stale_time_limit=3600)
+    with pytest.raises(WorkerLostError):
+        result.get(timeout=20)
+    killed = time.monotonic()
+    wait_until(lambda: not tasks.dies_resending.is_processing(("a",)), timeout=5, what="the key is free")
+    assert time.monotonic() - killed < 3 + 1
+    assert live_app.queued() == 0
 
 
 def test_frozen_worker_loses_its_claim_and_learns_it(live_app: Live, make_worker: Any) -> None:

@@ -16,7 +16,9 @@ from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.execution import come_back
 from django_celery_extensions.keys import unique_name
 from django_celery_extensions.stores import claim_store
+from django_celery_extensions.stores.base import Ask, Verdict
 from django_celery_extensions.stores.redis import RedisClaimStore
+from django_celery_extensions.task import DjangoTask
 from tests.project import tasks
 from tests.project.celery import app
 from tests.servers import RedisServer
@@ -136,3 +138,44 @@ def test_retry_that_could_not_be_told_to_the_store_keeps_its_claim(
         with pytest.raises(Retry):
             tasks.flaky("a")
     stays_queued(tasks.flaky, result.id, time.monotonic())
+
+
+@pytest.mark.parametrize("how", ["retried", "waits"])
+def test_claim_is_queued_for_one_lease_until_its_message_is_out(
+    live_app: Live, store: RedisServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Who is killed before that has sent nothing, and nobody would end the claim before its stale limit."""
+    task, seen = tasks.retried_after, []
+    with delivered(task, "a", 60):
+
+        def send(*arguments: Any, **options: Any) -> Any:
+            seen.append(store.lasts(name_of(task, "a", 60)))
+            return DjangoTask.send(task, *arguments, **options)
+
+        monkeypatch.setattr(task, "send", send)
+        if how == "retried":
+            with pytest.raises(Retry):
+                task("a", 60)
+        else:
+            come_back(task, task.request, "its mutex is taken")
+    assert 0 < seen[0] <= LEASE
+    assert store.lasts(name_of(task, "a", 60)) > 60
+
+
+def test_message_that_starts_at_once_has_its_own_claim(live_app: Live, store: RedisServer) -> None:
+    """What its first run still has to tell the store comes too late then."""
+    task = tasks.retried_after
+    with delivered(task, "a", 0) as result:
+
+        def send(*_: Any, **__: Any) -> None:
+            ask = Ask(name=name_of(task, "a", 0), task_id=result.id, token="second run", claim=LEASE)
+            assert claim_store().start(ask).verdict is Verdict.FREE
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(task, "send", send)
+            with pytest.raises(Retry):
+                task("a", 0)
+    claim = claim_of(task, "a", 0)
+    assert claim is not None
+    assert claim.token == "second run"
+    assert store.lasts(name_of(task, "a", 0)) <= LEASE

@@ -13,6 +13,7 @@ from typing import Any
 from celery.app.task import Task
 from celery.exceptions import Ignore, Reject
 
+from django_celery_extensions.task import DjangoTask
 from tests.project import journal
 from tests.project.celery import app
 
@@ -143,6 +144,20 @@ def dies_once(self: Any, key: str) -> str:
     if len(journal.read("start")) == 1:
         os.kill(os.getpid(), 9)
     return "second"
+
+
+class DiesSending(DjangoTask):
+    """Its process is killed when it is about to send a message from within a run."""
+
+    def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
+        if self.request.id:
+            os.kill(os.getpid(), 9)
+        return super().send(args, kwargs, **options)
+
+
+@app.task(bind=True, unique=True, base=DiesSending)
+def dies_resending(self: Any, key: str) -> str:
+    raise self.retry(countdown=60)
 
 
 @app.task(bind=True, unique=True, acks_late=True)
