@@ -12,7 +12,7 @@ from celery.exceptions import QueueNotFound
 from celery.utils.time import maybe_iso8601
 from kombu import compression, serialization
 
-from django_celery_extensions import events
+from django_celery_extensions import events, sqs
 from django_celery_extensions.celery_config import configured
 from django_celery_extensions.config import settings
 from django_celery_extensions.exceptions import InvalidOption
@@ -22,6 +22,7 @@ from django_celery_extensions.options import is_call_option, limits_of, queue_de
 from django_celery_extensions.records import record
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
+from django_celery_extensions.timing import delay_until, queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,6 +98,10 @@ class Plan:
     on_store_error: str
     #: Of a task that is unique or has an ignore window.
     limits: Limits | None
+    #: Seconds that a claim of its calls lasts; None: only a clock can say (:func:`lasts`).
+    lasts: float | None
+    #: Name of the queue, where call or task give one.
+    queue: Any
     #: The task gives its messages a limit to their waiting, and neither caller nor task another one.
     expiry_is_ours: bool
     prefix: str
@@ -151,25 +156,26 @@ def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, 
         made = _resolve(task, options, send=send, eager=eager, later=later)
     else:
         made = _kept(task, send=send, eager=eager, later=later)
-    _check_queue(task, made.options.get("queue"))
+    if made.queue is not None:
+        _check_queue(task, made.queue)
     return made
 
 
 #: What the task itself says about a call without options.
 _said_by = attrgetter(
-    "expires", "time_limit", "soft_time_limit", "stale_time_limit", "max_queue_waiting_time"
+    "expires", "queue", "time_limit", "soft_time_limit", "stale_time_limit", "max_queue_waiting_time"
 )
 
 
 def _kept(task: DjangoTask, *, send: Send, eager: bool, later: bool) -> Plan:
     """Return the plan of a call without options: the last one, while all that it was made of is the same."""
-    made_of = (
-        send,
-        _said_by(task),
-        settings.UNIQUE_TASK_KEY_PREFIX,
-        settings.DEFAULT_TASK_STALE_TIME_LIMIT,
-        settings.DEFAULT_TASK_MAX_QUEUE_WAITING_TIME,
-    )
+    made_of: tuple[Any, ...] = send, _said_by(task)
+    if task.policy.guarded:
+        made_of += (
+            settings.UNIQUE_TASK_KEY_PREFIX,
+            settings.DEFAULT_TASK_STALE_TIME_LIMIT,
+            settings.DEFAULT_TASK_MAX_QUEUE_WAITING_TIME,
+        )
     plans = vars(task).setdefault("_plans", {})
     found: tuple[Any, Plan] | None = plans.get((eager, later))
     if found is None or found[0] != made_of:
@@ -185,6 +191,8 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
         own, canvas = take_call_options(task.name, options), in_canvas(options)
         _check_times(task, options)
         _check_compression(task, options)
+    limits = limits_of(task, own, options) if policy.guarded else None
+    queue = options.get("queue")
     return Plan(
         task=task,
         send=send,
@@ -195,10 +203,34 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
         canvas=canvas,
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
-        limits=limits_of(task, own, options) if policy.guarded else None,
+        limits=limits,
+        lasts=limits.stale if limits is not None and not _has_times(task, options) else None,
+        queue=task.queue if queue is None else queue,
         expiry_is_ours=policy.unique and options.get("expires") is None and task.expires is None,
         prefix=settings.UNIQUE_TASK_KEY_PREFIX,
     )
+
+
+#: Options that let a message wait.
+_DELAYS = frozenset({"countdown", "eta", *sqs.DELAYS})
+
+
+def _has_times(task: DjangoTask, options: Mapping[str, Any]) -> bool:
+    """Tell whether a message waits, or is given up some time."""
+    return options.get("expires", task.expires) is not None or not options.keys().isdisjoint(_DELAYS)
+
+
+def delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
+    """Return the seconds from now for which a message waits."""
+    waits = delay_until(options.get("countdown"), options.get("eta"), task.app.now())
+    return max(waits, sqs.delay(options))
+
+
+def lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
+    """Return the seconds from now that the claim of a message lasts: its wait comes on top of its stale limit."""
+    if not _has_times(task, options):
+        return stale  # nobody has to look at a clock
+    return queued_for(stale, delay(task, options), options.get("expires", task.expires), task.app.now())
 
 
 def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
@@ -256,12 +288,11 @@ def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
 
 def _check_queue(task: DjangoTask, queue: Any) -> None:
     """Raise ``QueueNotFound`` as Celery will."""
-    if queue is None:
-        queue = task.queue
     if not isinstance(queue, str):
         return
     app = task.app
-    if not configured(app, "task_create_missing_queues") and queue not in app.amqp.queues:
+    (create,) = configured(app, "task_create_missing_queues")
+    if not create and queue not in app.amqp.queues:
         msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
         raise QueueNotFound(msg)
 

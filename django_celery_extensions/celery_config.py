@@ -15,27 +15,18 @@ from django.conf import LazySettings
 from django.conf import Settings as DjangoSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from celery import Celery
 
 
-def configured(app: Celery, name: str) -> Any:
-    """Return ``app.conf[name]``, as it is at this moment."""
-    conf: Any = app.conf
-    places = _places(conf)
-    if places is None:
-        return conf[name]
-    return _find(places, _keys(conf.prefix, conf._keys, name))  # noqa: SLF001 - it has no public way
-
-
-def all_configured(app: Celery, names: Iterable[str]) -> list[Any]:
+def configured(app: Celery, *names: str) -> list[Any]:
     """Return ``app.conf[name]`` of each name, as it is at this moment."""
     conf: Any = app.conf
     places = _places(conf)
     if places is None:
         return [conf[name] for name in names]
-    prefix, transforms = conf.prefix, conf._keys  # noqa: SLF001 - likewise
+    prefix, transforms = conf.prefix, conf._keys  # noqa: SLF001 - it has no public way
     return [_find(places, _keys(prefix, transforms, name)) for name in names]
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import events, sqs
-from django_celery_extensions.calls import Prepared, plan
+from django_celery_extensions.calls import Prepared, delay, lasts, plan
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
@@ -29,7 +29,6 @@ from django_celery_extensions.results import EagerInvocationResult, InvocationRe
 from django_celery_extensions.running import running_task
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
-from django_celery_extensions.timing import delay_until, queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from django_celery_extensions.task import DjangoTask
 
 logger = logging.getLogger(__name__)
-
-#: Options that let a message wait.
-_DELAYS = frozenset({"countdown", "eta", *sqs.DELAYS})
 
 #: The result that the task being sent belongs to, for Celery to hand out instead of a second one.
 sending: ContextVar[InvocationResult | None] = ContextVar("django_celery_extensions_sending", default=None)
@@ -137,10 +133,13 @@ def asking(call: Prepared) -> Ask | None:
     plan, policy = call.plan, call.plan.task.policy
     if call.name is None or plan.limits is None:
         return None
+    claim = plan.lasts
+    if claim is None:
+        claim = lasts(plan.task, plan.limits.stale, call.options)
     return Ask(
         name=call.name,
         task_id=call.task_id,
-        claim=_lasts(plan.task, plan.limits.stale, call.options) if policy.unique else None,
+        claim=claim if policy.unique else None,
         window=policy.window,
         replace=plan.on_conflict == "replace" and not plan.canvas,
     )
@@ -199,7 +198,7 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
     if not task.policy.unique:
         return send(args, kwargs, **options)
     token = execution.token if running else header.token
-    with rearmed(task, header, token, _lasts(task, header.stale, options)):
+    with rearmed(task, header, token, lasts(task, header.stale, options)):
         if running:
             execution.handed_over = True
         try:
@@ -213,7 +212,7 @@ def add_header(task: DjangoTask, options: dict[str, Any], header: Header) -> Non
     """Put our header among the options of a message, and the expiry that it speaks of."""
     options["headers"] = {**(options.get("headers") or {}), HEADER: header.pack()}
     if header.expires is not None and options.get("expires") is None:
-        options["expires"] = header.expires + _delay(task, options)
+        options["expires"] = header.expires + delay(task, options)
 
 
 def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
@@ -257,18 +256,6 @@ def _holds(name: str, task_id: str) -> bool:
 def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:
     """End the claim of a message that was not sent. Nobody else can have one with its task id: twice does no harm."""
     claim_store(eager=eager).settle(Holding(name=name, task_id=task_id, token=""), unsent=True)
-
-
-def _delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
-    waits = delay_until(options.get("countdown"), options.get("eta"), task.app.now())
-    return max(waits, sqs.delay(options))
-
-
-def _lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
-    expires = options.get("expires", task.expires)
-    if expires is None and options.keys().isdisjoint(_DELAYS):
-        return stale  # nobody has to look at a clock
-    return queued_for(stale, _delay(task, options), expires, task.app.now())
 
 
 def _add_to_parent(task: DjangoTask, result: InvocationResult, options: Mapping[str, Any]) -> None:

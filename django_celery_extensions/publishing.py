@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app import amqp
-from kombu import serialization
 
 from django_celery_extensions import redis_channel
-from django_celery_extensions.celery_config import all_configured
+from django_celery_extensions.celery_config import configured
 from django_celery_extensions.forms import SETTINGS, Filling, Form, Message, Watch, kind_of, state_of
 from django_celery_extensions.running import running_task
-from django_celery_extensions.texts import text_of
+from django_celery_extensions.texts import encoded_body, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +98,7 @@ class Collecting:
         return by_celery(args, kwargs, producer=self, **options)
 
     def _collect(self, app: Any, form: Form, filling: Filling) -> bool:
-        encoded = serialization.dumps(form.body(filling), form.given["serializer"])
-        ready = text_of(self._producer.channel, form, filling, encoded)
+        ready = text_of(self._producer.channel, form, filling, encoded_body(form, filling))
         if ready is None:
             return False
         if not form.ignored:
@@ -121,7 +119,7 @@ def _form_of(
     forms = vars(app.amqp).get(FORMS, _UNKNOWN)
     if kind is None or forms is None or _is_watched():
         return None, None
-    eager, *settings = all_configured(app, ("task_always_eager", *SETTINGS))
+    eager, *settings = configured(app, "task_always_eager", *SETTINGS)
     if eager or (running and app.conf.task_inherit_parent_priority):
         return None, None
     if forms is _UNKNOWN:
@@ -155,7 +153,7 @@ def _is_watched() -> bool:
 
 def _publish(app: Any, form: Form, filling: Filling) -> bool:
     """Send a message as kombu does; returns False, and has sent nothing, without a connection that is ready for it."""
-    encoded = serialization.dumps(form.body(filling), form.given["serializer"])
+    encoded = encoded_body(form, filling)  # before a connection is taken, which an error would cost
     try:
         connection = app.pool.acquire()
     except app.pool.LimitExceeded:  # Celery knows how long to wait for one

@@ -290,7 +290,8 @@ class DjangoTask(Hooks, _Task):
     @property
     def eager(self) -> bool:
         """Whether tasks run where they are called, instead of being sent."""
-        return bool(configured(self.app, "task_always_eager")) and diversion.take is None
+        (always,) = configured(self.app, "task_always_eager")
+        return bool(always) and diversion.take is None
 
     def send(self, args: Any, kwargs: Any, **options: Any) -> Any:
         """Send the message as Celery does, without what this class adds to a call."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
+from kombu import serialization
 from kombu.utils.json import JSONEncoder, dumps
 
 from django_celery_extensions.forms import Filling
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Attribute of a channel that keeps the texts of its messages by their forms, and how many there may be.
 TEXTS, MOST = "_dce_texts", 1000
+#: What kombu calls by the name of a serialiser.
+_registry: Any = vars(serialization)["registry"]
 #: What kombu's ``dumps`` makes for each text anew.
 _ENCODER = JSONEncoder()
 _BLANKS = "body task_id root_id parent_id argsrepr kwargsrepr own reply_to tag".split()
@@ -29,7 +32,7 @@ def text_of(
 ) -> tuple[str, str] | None:
     """Return the key of a message's queue, and the text that is pushed to it; None where kombu has to make it.
 
-    ``encoded`` is what kombu's serialiser made of the body: content type, encoding, text.
+    ``encoded`` is what :func:`encoded_body` returns.
     """
     content_type, encoding, body = encoded
     texts: dict[Any, Text | None] = vars(channel).setdefault(TEXTS, {})
@@ -40,6 +43,22 @@ def text_of(
         texts[kind] = Text.of(channel, form, filling, encoded)
     text = texts[kind]
     return None if text is None else (text.key, text.filled(channel, filling, body))
+
+
+def encoded_body(form: Form, filling: Filling) -> tuple[str, str, Any]:
+    """Return content type, encoding and text of a message's body, as ``kombu.serialization.dumps`` does.
+
+    Raises kombu's ``EncodeError``.
+    """
+    body, serializer = form.body(filling), form.given["serializer"]
+    codec = _registry._encoders.get(serializer)  # noqa: SLF001 - kombu has no public way
+    if codec is not None and codec.encoder is dumps:
+        try:
+            return codec.content_type, codec.content_encoding, _ENCODER.encode(body)
+        except Exception:  # noqa: BLE001, S110 - kombu says what is wrong
+            pass
+    made: tuple[str, str, Any] = serialization.dumps(body, serializer)
+    return made
 
 
 class Text:

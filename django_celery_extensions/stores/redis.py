@@ -6,9 +6,10 @@ KEY_PREFIX, KEY_FUNCTION and VERSION. Claims are Redis hashes, windows are strin
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings
@@ -44,7 +45,13 @@ class RedisClaimStore(RedisStore, ClaimStore):
 
     def admit(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.admit`."""
-        return _answer(_ADMIT(self._client, self._keys(ask.name), (*_terms(ask), ask.task_id)))
+        return _answer(
+            _ADMIT(
+                self._client,
+                self._keys(ask.name),
+                (*_terms(ask.claim, ask.window, ask.replace, ask.proof), ask.task_id),
+            )
+        )
 
     def admit_many(self, asks: Sequence[Ask]) -> list[Answer]:
         """See :meth:`ClaimStore.admit_many`: one script where all keys are on one server, else one pipeline."""
@@ -59,16 +66,15 @@ class RedisClaimStore(RedisStore, ClaimStore):
             return self._admit(asks, 1)
 
     def _admit(self, asks: Sequence[Ask], together: int) -> list[Answer]:
-        calls, prefix = [], settings.IGNORE_TASK_KEY_PREFIX
-        for _, group in groupby(asks, attrgetter("claim", "window", "replace", "proof")):
-            alike = list(group)
-            terms, names = _terms(alike[0]), [(ask.name, ask.task_id) for ask in alike]
+        calls, counts, prefix = [], [], settings.IGNORE_TASK_KEY_PREFIX
+        for alike, group in groupby(asks, attrgetter("claim", "window", "replace", "proof")):
+            terms, names = _terms(*alike), [(ask.name, ask.task_id) for ask in group]
             for some in (names[at : at + together] for at in range(0, len(names), together)):
                 keys = [key for name, _ in some for key in self._keys(name, prefix)]
                 calls.append((keys, (*terms, *[task_id for _, task_id in some])))
-        replies = _ADMIT.many(self._client, calls)
-        lists = (each if isinstance(each, list) else [each] for each in replies)
-        return [_answer(reply) for each in lists for reply in each]
+                counts.append(len(some))
+        replies = zip(_ADMIT.many(self._client, calls), counts, strict=True)
+        return [answer for reply, count in replies for answer in _answers(reply, count)]
 
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
@@ -97,7 +103,8 @@ class RedisClaimStore(RedisStore, ClaimStore):
     def open_window(self, name: str, task_id: str, window: float) -> None:
         """See :meth:`ClaimStore.open_window`."""
         with translated_errors():
-            self._client.set(self._window_key(name), task_id, px=ms(window))
+            key = self.key(keys.window_key(settings.IGNORE_TASK_KEY_PREFIX, name))
+            self._client.set(key, task_id, px=ms(window))
 
     def holding(self, name: str) -> Holding | None:
         """See :meth:`ClaimStore.holding`."""
@@ -115,14 +122,13 @@ class RedisClaimStore(RedisStore, ClaimStore):
             self._client.delete(*self._keys(name))
 
     def _keys(self, name: str, prefix: str | None = None) -> tuple[str, str, str]:
-        return (
-            self.key(keys.claim_key(name)),
-            self._window_key(name, prefix),
-            self.key(keys.replaced_key(name)),
-        )
-
-    def _window_key(self, name: str, prefix: str | None = None) -> str:
-        return self.key(keys.window_key(settings.IGNORE_TASK_KEY_PREFIX if prefix is None else prefix, name))
+        if prefix is None:
+            prefix = settings.IGNORE_TASK_KEY_PREFIX
+        claim, window, replaced = keys.claim_key(name), keys.window_key(prefix, name), keys.replaced_key(name)
+        start = self._start
+        if start is None:
+            return self.key(claim), self.key(window), self.key(replaced)
+        return start + claim, start + window, start + replaced
 
 
 @renewal.register(Holding)
@@ -136,8 +142,21 @@ def _renewal_of_claim(
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
 
-def _terms(ask: Ask) -> tuple[object, ...]:
-    return ms(ask.claim), flag(ask.window), flag(ask.replace), ask.proof
+@lru_cache(maxsize=100)
+def _terms(claim: float | None, window: bool, replace: bool, proof: str) -> tuple[object, ...]:
+    """Return what an ask is, beside name and task, as the script takes it: the same for most calls of a task."""
+    return ms(claim), flag(window), flag(replace), proof
+
+
+def _answers(reply: Any, count: int) -> list[Answer]:
+    """Return what so many tasks were told by one script: most of them the same."""
+    if count == 1:
+        return [_answer(reply)]
+    first, *others = reply
+    answers = [_answer(first)] * count
+    for place, other in zip(others[::2], others[1::2], strict=True):
+        answers[place - 1] = _answer(other)
+    return answers
 
 
 def _answer(reply: bytes | str) -> Answer:

@@ -7,7 +7,7 @@ from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from django_celery_extensions.stores.redis_pool import idle_connection
+from django_celery_extensions.stores.redis_pool import give_back, idle_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,23 +25,37 @@ def command(client: Any, *words: Any) -> Any:
     if known is None or packed is None:
         return client.execute_command(*words)
     pool = client.connection_pool
-    connection = idle_connection(pool) if known.has_idle(pool) else None
-    if connection is None:
-        connection = pool.get_connection()
-
-    def ask() -> Any:
-        connection.send_packed_command(packed)
-        return connection.read_response()
-
+    shortly = known.has_pool(pool)
+    connection = (idle_connection(pool) if shortly else None) or pool.get_connection()
     try:
-        return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+        try:
+            connection.send_packed_command(packed)
+            return connection.read_response()
+        except Exception as exc:  # noqa: BLE001 - redis-py knows which it tries again
+            return _try_again(connection, packed, exc)
     except known.refused:
         raise
     except BaseException:
         connection.disconnect()  # its answer, which may yet come, is nobody else's
         raise
     finally:
-        pool.release(connection)
+        if shortly:
+            give_back(pool, connection, known.released)
+        else:
+            pool.release(connection)
+
+
+def _try_again(connection: Any, packed: Sequence[bytes], failed: Exception) -> Any:
+    """Go on as redis-py does after a first try that failed, or raise its error."""
+    errors = [failed]
+
+    def ask() -> Any:
+        if errors:
+            raise errors.pop()
+        connection.send_packed_command(packed)
+        return connection.read_response()
+
+    return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
 
 
 def pack(words: Sequence[Any]) -> list[bytes] | None:
@@ -87,16 +101,20 @@ class _Known:
     execute: Any
     send: Any
     read: Any
-    #: ``get_connection`` of the first of the pools.
+    #: ``get_connection`` and ``release`` of the first of the pools.
     get: Any
+    release: Any
+    #: The event that tells of a connection which was given back.
+    released: Any
     #: The errors that are the answer to a command.
     refused: type[Exception]
     #: Tells whether redis-py itself counts and times commands.
     is_measured: Callable[[], bool]
 
-    def has_idle(self, pool: Any) -> bool:
-        """Tell whether a pool keeps its idle connections, and gives them out, as is known."""
-        return type(pool) is self.pools[0] and self.pools[0].get_connection is self.get
+    def has_pool(self, pool: Any) -> bool:
+        """Tell whether a pool keeps its idle connections, and gives them out and takes them back, as is known."""
+        kind = self.pools[0]
+        return type(pool) is kind and kind.get_connection is self.get and kind.release is self.release
 
 
 @cache
@@ -105,6 +123,8 @@ def _known() -> _Known | None:
 
     if redis.VERSION < (6,):  # from there on the connection alone knows what it tries again, and how often
         return None
+    from redis.event import AfterConnectionReleasedEvent  # noqa: PLC0415 - likewise
+
     return _Known(
         client=redis.Redis,
         pools=(redis.ConnectionPool, redis.BlockingConnectionPool),
@@ -113,6 +133,8 @@ def _known() -> _Known | None:
         read=_as_written(redis.Connection, "read_response"),
         # The pool of a later version may keep its connections otherwise.
         get=_as_written(redis.ConnectionPool, "get_connection") if redis.VERSION < (9,) else None,
+        release=_as_written(redis.ConnectionPool, "release"),
+        released=AfterConnectionReleasedEvent,
         refused=redis.ResponseError,
         is_measured=_measured(),
     )

@@ -12,7 +12,7 @@ from celery.app.utils import Settings
 from django.conf import LazySettings
 from django.test import override_settings
 
-from django_celery_extensions.celery_config import all_configured, configured
+from django_celery_extensions.celery_config import configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,28 +78,27 @@ each_way = pytest.mark.parametrize("make", MAKERS, ids=[make.__name__ for make i
 @pytest.mark.parametrize("values", [{}, {"task_always_eager": True, "task_routes": {"a": "b"}}], ids=str)
 def test_it_is_what_the_configuration_says(make: Callable[..., Celery], values: dict[str, Any]) -> None:
     app = make(**values)
-    assert all_configured(app, NAMES) == [app.conf[name] for name in NAMES]
-    assert [configured(app, name) for name in NAMES] == all_configured(app, NAMES)
-    assert configured(app, "task_always_eager") is bool(values)
+    assert configured(app, *NAMES) == [app.conf[name] for name in NAMES]
+    assert configured(app, "task_always_eager") == [bool(values)]
 
 
 @each_way
 def test_what_changes_is_seen(make: Callable[..., Celery]) -> None:
     app = make(task_default_queue="first")
-    assert configured(app, "task_default_queue") == "first"
+    assert configured(app, "task_default_queue") == ["first"]
     app.conf.task_always_eager = True
-    assert configured(app, "task_always_eager") is app.conf.task_always_eager is True
+    assert configured(app, "task_always_eager") == [app.conf.task_always_eager is True]
     app.conf.task_always_eager = False
-    assert configured(app, "task_always_eager") is False
+    assert configured(app, "task_always_eager") == [False]
 
 
 def test_change_of_djangos_settings_is_seen() -> None:
     app = Celery("test", set_as_current=False)
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    assert configured(app, "task_default_queue") == "celery"
+    assert configured(app, "task_default_queue") == ["celery"]
     with override_settings(CELERY_TASK_DEFAULT_QUEUE="other"):
-        assert configured(app, "task_default_queue") == "other"
-    assert configured(app, "task_default_queue") == "celery"
+        assert configured(app, "task_default_queue") == ["other"]
+    assert configured(app, "task_default_queue") == ["celery"]
 
 
 def test_setting_that_there_is_not_is_an_error() -> None:
@@ -112,5 +111,5 @@ def test_the_short_way_is_taken() -> None:
     app = of_django(task_default_queue="first")
     assert app.conf.task_default_queue == "first"
     with mock.patch.object(Settings, "__getitem__", side_effect=AssertionError("the long way")):
-        assert "first" in all_configured(app, NAMES)
-        assert configured(app, "task_default_queue") == "first"
+        assert "first" in configured(app, *NAMES)
+        assert configured(app, "task_default_queue") == ["first"]

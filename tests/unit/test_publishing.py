@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -286,6 +287,20 @@ def test_result_is_the_callers_own(wire: Wire, task: Any) -> None:
     assert result.outcome == "triggered"
     assert not result.ignored
     assert task.apply_async(ignore_result=True).ignored
+
+
+def test_serialiser_that_took_the_name_of_kombus_is_called(
+    wire: Wire, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned(task)
+    registry = kombu.serialization.registry
+    theirs = registry._encoders["json"]
+    monkeypatch.setitem(
+        registry._encoders, "json", theirs._replace(encoder=lambda _: theirs.encoder(["of theirs"]))
+    )
+    (messages,) = wire.since(task.delay).values()
+    assert wire.short == 1
+    assert json.loads(base64.b64decode(json.loads(messages[0])["body"])) == ["of theirs"]
 
 
 def test_what_cannot_be_serialised_is_refused_as_by_celery(wire: Wire, task: Any) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ import redis as redis_py
 
 from django_celery_extensions.stores import redis_command
 from django_celery_extensions.stores.redis_command import command
-from django_celery_extensions.stores.redis_pool import idle_connection
+from django_celery_extensions.stores.redis_pool import give_back, idle_connection
 from tests.processes import ROOT
 from tests.waiting import wait_until
 
@@ -38,12 +39,18 @@ def client(store_server: RedisServer) -> Iterator[redis_py.Redis]:
         yield client
 
 
+def given_back(pool: Any, connection: Any) -> None:
+    known = redis_command._known()
+    assert known is not None
+    give_back(pool, connection, known.released)
+
+
 def test_idle_connection_is_taken_and_goes_back(client: redis_py.Redis) -> None:
     pool = client.connection_pool
     connection = idle_connection(pool)
     assert (pool._in_use_connections, pool._available_connections) == ({connection}, [])
     assert idle_connection(pool) is None
-    pool.release(connection)
+    given_back(pool, connection)
     assert (pool._in_use_connections, pool._available_connections) == (set(), [connection])
 
 
@@ -107,6 +114,39 @@ def test_no_two_threads_have_the_same_connection(client: redis_py.Redis) -> None
     assert not client.connection_pool._in_use_connections
 
 
+def test_who_listens_to_the_pool_hears_of_a_connection_given_back(
+    client: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py renews the login of an idle connection so."""
+    pool, heard = client.connection_pool, []
+    monkeypatch.setattr(pool, "_event_dispatcher", SimpleNamespace(dispatch=heard.append))
+    (connection,) = pool._available_connections
+    assert command(client, "ECHO", "x") == b"x"
+    assert [(type(event).__name__, event.connection) for event in heard] == [
+        ("AfterConnectionReleasedEvent", connection)
+    ]
+
+
+@pytest.mark.skipif(redis_py.VERSION < (7,), reason="redis-py knows of no such wish")
+def test_connection_that_should_be_made_anew_is_not_kept_open(client: redis_py.Redis) -> None:
+    """As a server asks for that is about to move."""
+    pool = client.connection_pool
+    connection = idle_connection(pool)
+    connection.mark_for_reconnect()
+    given_back(pool, connection)
+    assert pool._available_connections == [connection]
+    assert connection._sock is None
+
+
+def test_connection_of_a_pool_that_was_reset_is_forgotten(client: redis_py.Redis) -> None:
+    pool = client.connection_pool
+    connection = idle_connection(pool)
+    pool.reset()
+    given_back(pool, connection)
+    assert pool._available_connections == []
+    assert command(client, "ECHO", "x") == b"x"
+
+
 def test_most_connections_of_a_pool_are_its_most(store_server: RedisServer) -> None:
     with store_server.client(max_connections=1) as client:
         client.ping()
@@ -117,18 +157,19 @@ def test_most_connections_of_a_pool_are_its_most(store_server: RedisServer) -> N
         assert command(client, "ECHO", "x") == b"x"
 
 
-def test_who_replaced_the_way_out_of_the_pool_is_asked(
-    client: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["get_connection", "release"])
+def test_who_replaced_a_way_of_the_pool_is_asked(
+    client: redis_py.Redis, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     asked = []
-    original = redis_py.ConnectionPool.get_connection
+    original = getattr(redis_py.ConnectionPool, way)
 
     def watching(pool: Any, *args: Any, **kwargs: Any) -> Any:
         asked.append(1)
         return original(pool, *args, **kwargs)
 
     assert command(client, "ECHO", "x") == b"x"
-    monkeypatch.setattr(redis_py.ConnectionPool, "get_connection", watching)
+    monkeypatch.setattr(redis_py.ConnectionPool, way, watching)
     assert command(client, "ECHO", "x") == b"x"
     redis_command._known.cache_clear()  # as it is where somebody replaced it before
     try:

@@ -4,48 +4,54 @@
 -- ARGV: of all: milliseconds the claim lasts ("" = no claim wanted), look at the window ("1"/""),
 --       take the claim from a queued task ("1"/""), owner token with which the task runs ("" = none);
 --       then the id of each task
--- Returns for each "verdict fence id", with the id of the task that stands in the way or that was replaced: one text is
--- read sooner than three
+-- Returns "verdict fence id", with the id of the task that stands in the way or that was replaced: one text is read sooner
+-- than three. For many: that of the first, then place and text of each that is told something else
 local lasts, looks, replaces, proof = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local moment -- in microseconds, the same for all
-local function now()
-  if not moment then
-    local time = redis.call('TIME')
-    moment = time[1] * 1000000 + time[2]
-  end
-  return moment
-end
-
+local now, fresh -- in microseconds, the same for all: as a number, and as the fence of what nobody holds
 local function admit(id, claim, window, marks)
   if looks == '1' then
     local last = redis.call('GET', window)
     if last then return 'window 0 ' .. last end
   end
   if lasts == '' then return 'free 0 ' end
-  local held = redis.call('HMGET', claim, 'task', 'token', 'fence', 'by')
-  local mine = held[1] == id and (held[2] == '' or held[2] == proof)
-  if held[1] and not mine and not (replaces == '1' and held[2] == '') then
-    return 'held 0 ' .. held[1]
+  local holder = redis.call('HGET', claim, 'task')
+  if holder and holder ~= id and replaces == '' then return 'held 0 ' .. holder end
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000000 + time[2]
+    fresh = string.format('%.0f', now)
   end
-  local replaced = ''
-  if held[1] and not mine then
-    replaced = held[1]
-    local longest = math.max(redis.call('PTTL', claim), tonumber(lasts), redis.call('PTTL', marks))
-    redis.call('HSET', marks, held[1], id)
-    redis.call('PEXPIRE', marks, longest)
+  local fence, by, replaced = fresh, proof, ''
+  if holder then
+    local held = redis.call('HMGET', claim, 'token', 'fence', 'by')
+    if holder == id and (held[1] == '' or held[1] == proof) then
+      if proof ~= '' then by = given_back(held[3], proof) end
+    elseif replaces == '1' and held[1] == '' then
+      replaced = holder
+      local longest = math.max(redis.call('PTTL', claim), tonumber(lasts), redis.call('PTTL', marks))
+      redis.call('HSET', marks, holder, id)
+      redis.call('PEXPIRE', marks, longest)
+    else
+      return 'held 0 ' .. holder
+    end
+    fence = string.format('%.0f', math.max((tonumber(held[2]) or 0) + 1, now))
   end
-  local by = mine and proof ~= '' and given_back(held[4], proof) or proof
-  local fence = string.format('%.0f', math.max((tonumber(held[3]) or 0) + 1, now()))
   redis.call('HSET', claim, 'task', id, 'token', '', 'fence', fence, 'by', by)
   redis.call('PEXPIRE', claim, lasts)
   redis.call('HDEL', marks, id) -- last: after it Redis would not refuse a write for want of memory
   return 'free ' .. fence .. ' ' .. replaced
 end
 
+if #KEYS == 3 then return admit(ARGV[5], KEYS[1], KEYS[2], KEYS[3]) end
 local answers = {}
-for i = 1, #KEYS, 3 do
-  answers[#answers + 1] = admit(ARGV[4 + (i + 2) / 3], KEYS[i], KEYS[i + 1], KEYS[i + 2])
+for i = 1, #KEYS / 3 do
+  local answer = admit(ARGV[4 + i], KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i])
+  if i == 1 then
+    answers[1] = answer
+  elseif answer ~= answers[1] then
+    answers[#answers + 1] = i
+    answers[#answers + 1] = answer
+  end
 end
-if #answers == 1 then return answers[1] end -- a list of one takes its reader longer
 return answers
