@@ -39,11 +39,9 @@ class Prepared:
     """A call that has been checked: what it was given, what it is called, and what its message will say."""
 
     plan: Plan
-    #: Id of the call.
-    id: str
+    #: What every hook of an invocation is told first: id of the call, arguments.
+    told: tuple[str, Sequence[Any], Mapping[str, Any]]
     task_id: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
     #: Options for Celery's own ``apply_async`` or ``apply``, those of ours taken out.
     options: dict[str, Any]
     #: Arguments and options as the caller gave them.
@@ -55,14 +53,9 @@ class Prepared:
     name: str | None
 
     @property
-    def told(self) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
-        """What every hook of an invocation is told first."""
-        return self.id, self.args, self.kwargs
-
-    @property
     def log_extra(self) -> dict[str, Any]:
         """What a log line about it carries."""
-        return {"task_id": self.task_id, "invocation_id": self.id, "key": self.name}
+        return {"task_id": self.task_id, "invocation_id": self.told[0], "key": self.name}
 
     def header(self) -> Header | None:
         """Return what its message says of its claim: made for who wants it, as few calls of many are sent at a time."""
@@ -71,7 +64,7 @@ class Prepared:
             return None
         return Header(
             task_id=self.task_id,
-            invocation_id=self.id,
+            invocation_id=self.told[0],
             name=self.name,
             stale=plan.limits.stale,
             expires=plan.limits.expires if plan.expiry_is_ours else None,
@@ -127,18 +120,14 @@ class Plan:
             _check_serialisable(task, args, kwargs, options)
         name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
         make_result = EagerInvocationResult if self.eager else InvocationResult
-        result = make_result.waiting(task_id, call_id, task=task, backend=backend)
-        result.ignored = bool(
-            options.get("ignore_result", task.ignore_result)
-        )  # Celery's word on what it sends
+        ignored = bool(options.get("ignore_result", task.ignore_result))  # Celery's word on what it sends
+        result = make_result.waiting(task_id, call_id, task=task, backend=backend, ignored=ignored)
         # Not the call, which knows its result: a cycle would keep the result, and its subscription, alive.
         result.on_timeout = partial(_tell_timeout, task, call_id, args, kwargs, given)
         return Prepared(
             plan=self,
-            id=call_id,
+            told=(call_id, args, kwargs),
             task_id=task_id,
-            args=args,
-            kwargs=kwargs,
             options=options,
             given_arguments=given_arguments,
             given=given,

@@ -81,7 +81,11 @@ def digest(value: Any) -> str:
 
 
 def _is_plain_dict(value: Any) -> bool:
-    return isinstance(value, dict) and is_plain(value.values()) and _TEXT.issuperset(map(type, value))
+    return (
+        isinstance(value, dict)
+        and _PLAIN.issuperset(map(type, value.values()))
+        and _TEXT.issuperset(map(type, value))
+    )
 
 
 def call_arguments(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

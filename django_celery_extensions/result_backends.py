@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from celery.app.task import Task
 
+#: The backend that sends a result to one caller, and once.
+DELIVERS_ONCE = RPCBackend
 _MISSING = "needs a result backend, and there is none: set CELERY_RESULT_BACKEND"
 
 
@@ -28,7 +30,7 @@ def is_missing(backend: Any) -> bool:
 
 def delivers_once(backend: Any) -> bool:
     """Tell whether a result goes to one caller, and once."""
-    return isinstance(backend, RPCBackend)
+    return isinstance(backend, DELIVERS_ONCE)
 
 
 def readable(backend: Any) -> bool:

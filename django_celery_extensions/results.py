@@ -44,10 +44,6 @@ LOOK_SECONDS = 5.0
 _delivered_to: WeakValueDictionary[tuple[str, str], InvocationResult] = WeakValueDictionary()
 
 
-#: Parent, cached answer, ``ignored``: what Celery's constructor gives every result beside id, app, backend and promise.
-_CONSTRUCTED = (None, None, False)
-
-
 @cache
 def _is_constructor_known(constructor: Any) -> bool:
     """Tell whether Celery's constructor gives a result no more than that: it takes a tenth of what a call takes us."""
@@ -55,10 +51,16 @@ def _is_constructor_known(constructor: Any) -> bool:
     made.outcome = Outcome.WAITING
     constructor(made, "id", "backend", app="app")
     given = dict(vars(made))
-    names = ("outcome", "id", "app", "backend", "parent", "_cache", "_ignored")
-    return type(given.pop("on_ready", None)) is promise and given == dict(
-        zip(names, (Outcome.WAITING, "id", "app", "backend", *_CONSTRUCTED), strict=True)
-    )
+    expected = {
+        "id": "id",
+        "app": "app",
+        "backend": "backend",
+        "parent": None,
+        "_cache": None,
+        "_ignored": False,
+    }
+    is_promised = type(given.pop("on_ready", None)) is promise
+    return is_promised and given == {"outcome": Outcome.WAITING, **expected}
 
 
 class _OnReady:
@@ -99,18 +101,22 @@ class InvocationResult(_AsyncResult):
     on_ready = _OnReady()
 
     @classmethod
-    def waiting(cls, task_id: str, invocation_id: str, *, task: Any, backend: Any) -> InvocationResult:
-        """Return the result of a call that has not ended yet."""
+    def waiting(
+        cls, task_id: str, invocation_id: str, *, task: Any, backend: Any, ignored: bool
+    ) -> InvocationResult:
+        """Return the result of a call that has not ended yet; ``ignored``: it will not be stored."""
         app = task.app
         if _is_constructor_known(AsyncResult.__init__):
             result = cls.__new__(cls)
             result.id, result.app, result.backend = task_id, app, backend
-            result.parent, result._cache, result._ignored = _CONSTRUCTED  # type: ignore[attr-defined] # noqa: SLF001 - one of us
+            result.parent, result._cache, result._ignored = None, None, ignored  # type: ignore[attr-defined] # noqa: SLF001 - one of us
         else:
             result = cls(task_id, app=app, backend=backend)
+            result.ignored = ignored
         result.invocation_id = invocation_id
         result.outcome = Outcome.WAITING
-        result._share()
+        if isinstance(backend, result_backends.DELIVERS_ONCE):
+            result._share()
         return result
 
     #: Somebody waits for it: the result backend listens.
@@ -120,9 +126,8 @@ class InvocationResult(_AsyncResult):
 
     def _share(self) -> None:
         """Share what RPC delivers with the other results of this thread and task: it is delivered once."""
-        if result_backends.delivers_once(self.backend):
-            first = _delivered_to.setdefault((self.app.thread_oid, self.id), self)
-            self._first = None if first is self else first
+        first = _delivered_to.setdefault((self.app.thread_oid, self.id), self)
+        self._first = None if first is self else first
 
     def __del__(self) -> None:
         # Celery takes every result off its backend's list here. One that was never sent and never waited for is on
@@ -156,7 +161,8 @@ class InvocationResult(_AsyncResult):
         if self._awaited:  # then() was called: the backend listens for the old id
             backend.remove_pending_result(self)
         self.id = task_id
-        self._share()
+        if isinstance(backend, result_backends.DELIVERS_ONCE):
+            self._share()
         if self._awaited:
             backend.add_pending_result(self)
 
@@ -296,9 +302,12 @@ class EagerInvocationResult(InvocationResult, _EagerResult):
     traceback = AsyncResult.traceback
 
     @classmethod
-    def waiting(cls, task_id: str, invocation_id: str, *, task: Any, backend: Any) -> EagerInvocationResult:
-        """Return the result of a call that has not ended yet."""
+    def waiting(
+        cls, task_id: str, invocation_id: str, *, task: Any, backend: Any, ignored: bool
+    ) -> EagerInvocationResult:
+        """Return the result of a call that has not ended yet; ``ignored``: it will not be stored."""
         result = cls(task_id, None, WAITING, name=task.name)
+        result.ignored = ignored
         result.invocation_id = invocation_id
         result.outcome = Outcome.WAITING
         result.app, result.backend = task.app, backend
