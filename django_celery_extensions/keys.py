@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from itertools import islice, repeat
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,8 @@ def digest(value: Any) -> str:
         plain = _is_plain_dict(value)
     # What has nothing in it needs no encoder, which takes four times as long.
     text = ascii(sorted(value.items())) if plain else _SORTED.encode(value)
-    return sha256(text.encode()).hexdigest()[:32]
+    # Python's own, where SHA-256 is OpenSSL's, which looks for it anew each time.
+    return blake2b(text.encode(), digest_size=16, usedforsecurity=False).hexdigest()
 
 
 def _is_plain_dict(value: Any) -> bool:
@@ -128,9 +129,10 @@ def _bind_plainly(
     if names is None or len(args) > len(names) or not kwargs.keys().isdisjoint(islice(names, len(args))):
         return None
     arguments = {**names, **dict(zip(names, args, strict=False)), **kwargs}
-    if len(arguments) > len(names) or any(map(is_, arguments.values(), repeat(_MISSING))):
+    if len(arguments) > len(names):
         return None
-    return arguments
+    all_given = len(args) + len(kwargs) == len(names)
+    return arguments if all_given or not any(map(is_, arguments.values(), repeat(_MISSING))) else None
 
 
 def _plain_names(task: Task[..., Any]) -> dict[str, Any] | None:
