@@ -98,12 +98,10 @@ def _log(call: Prepared, what: str, task_id: str) -> None:
 def admit(call: Prepared, store: ClaimStore | None = None) -> Answer:
     """Ask the store of this thread for the claim; ``store``: it is known already."""
     ask = asking(call)
-    if store is None:
-        store = call.plan.store()
-    if ask is None or store is None:
+    if ask is None:
         return Answer(verdict=Verdict.FREE)
     try:
-        return store.admit(ask)
+        return (store or claim_store(eager=call.plan.eager)).admit(ask)
     except StoreUnavailable as exc:
         return unanswered(call, exc)
 

@@ -34,6 +34,9 @@ def run_cut(module: str, *arguments: str, timeout: float = 240) -> str:
     )
     try:
         report, _ = chaos.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as exc:
+        what = f"{module} is not over after {timeout} s; what it wrote down is in {kept.parent.parent}/dce-*chaos-*"
+        raise AssertionError(what) from exc
     finally:
         if chaos.poll() is None:
             os.killpg(chaos.pid, signal.SIGKILL)

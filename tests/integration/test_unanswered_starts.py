@@ -41,7 +41,7 @@ def store(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisSe
     """A server that this test may freeze; nobody waits for it for long."""
     server = make_server(RedisServer)
     cache = redis_cache(server.url)
-    cache["OPTIONS"]["SOCKET_TIMEOUT"] = 0.1
+    cache["OPTIONS"]["SOCKET_TIMEOUT"] = 0.3
     monkeypatch.setattr(execution, "STORE_PAUSES", (0.01,))
     with override_settings(CACHES={"default": cache}, DJANGO_CELERY_EXTENSIONS_LOCK_TIMEOUT=LEASE):
         yield server
