@@ -95,6 +95,9 @@ class Plan:
     lasts: float | None
     #: Name of the queue, where call or task give one.
     queue: Any
+    #: An error of the serialiser would come too late; and it is the one for JSON.
+    is_checked: bool
+    json: bool
     #: The task gives its messages a limit to their waiting, and neither caller nor task another one.
     expiry_is_ours: bool
     prefix: str
@@ -116,7 +119,7 @@ class Plan:
         call_id, task_id = new_ids()
         given_id = options.get("task_id")
         task_id = options["task_id"] = task_id if given_id is None else given_id
-        if task.policy.guarded or self.later:
+        if self.is_checked and not (self.json and is_plain((*args, *kwargs, *kwargs.values()))):
             _check_serialisable(task, args, kwargs, options)
         name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
         make_result = EagerInvocationResult if self.eager else InvocationResult
@@ -152,7 +155,13 @@ def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, 
 
 #: What the task itself says about a call without options.
 _said_by = attrgetter(
-    "expires", "queue", "time_limit", "soft_time_limit", "stale_time_limit", "max_queue_waiting_time"
+    "expires",
+    "queue",
+    "serializer",
+    "time_limit",
+    "soft_time_limit",
+    "stale_time_limit",
+    "max_queue_waiting_time",
 )
 
 
@@ -195,6 +204,8 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
         limits=limits,
         lasts=limits.stale if limits is not None and not _has_times(task, options) else None,
         queue=task.queue if queue is None else queue,
+        is_checked=policy.guarded or later,
+        json=_serializer(task, options) == "json",
         expiry_is_ours=policy.unique and options.get("expires") is None and task.expires is None,
         prefix=settings.UNIQUE_TASK_KEY_PREFIX,
     )
@@ -290,11 +301,12 @@ def _check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mappi
     """Raise kombu's ``EncodeError`` for arguments that the message can't carry."""
     if getattr(task, "_dump_pydantic_arguments", None) is not None:
         return
-    serializer = options.get("serializer")
-    if serializer is None:
-        serializer = task.serializer
-    if not (serializer == "json" and is_plain((*args, *kwargs, *kwargs.values()))):
-        serialization.dumps((args, kwargs), serializer)
+    serialization.dumps((args, kwargs), _serializer(task, options))
+
+
+def _serializer(task: DjangoTask, options: Mapping[str, Any]) -> str:
+    name: str | None = options.get("serializer")
+    return task.serializer if name is None else name
 
 
 def _tell_timeout(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _TEXT = frozenset({str})
 _MISSING = inspect.Parameter.empty
+_REPLACED = ":replaced"
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 #: What Memcached and Redis Cluster's hash tags let pass unchanged, with room left for cache prefixes.
@@ -234,9 +235,15 @@ def claim_key(name: str) -> str:
 
 def replaced_key(name: str) -> str:
     """Return the store's key of the tasks that lost their claim to a newer one."""
-    return "{" + name + "}:replaced"
+    return claim_key(name) + _REPLACED
 
 
 def window_key(prefix: str, name: str) -> str:
     """Return the store's key of the ignore window."""
-    return prefix + ":{" + name + "}"
+    return prefix + ":" + claim_key(name)
+
+
+def call_keys(prefix: str, name: str) -> tuple[str, str, str]:
+    """Return all three: of the claim, the window and the tasks that lost their claim."""
+    claim = claim_key(name)
+    return claim, prefix + ":" + claim, claim + _REPLACED

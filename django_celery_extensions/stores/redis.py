@@ -124,7 +124,7 @@ class RedisClaimStore(RedisStore, ClaimStore):
     def _keys(self, name: str, prefix: str | None = None) -> tuple[str, str, str]:
         if prefix is None:
             prefix = settings.IGNORE_TASK_KEY_PREFIX
-        claim, window, replaced = keys.claim_key(name), keys.window_key(prefix, name), keys.replaced_key(name)
+        claim, window, replaced = keys.call_keys(prefix, name)
         start = self._start
         if start is None:
             return self.key(claim), self.key(window), self.key(replaced)

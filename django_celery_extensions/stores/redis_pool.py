@@ -30,10 +30,17 @@ def idle_connection(pool: Any) -> Any:
         return None
     with pool._lock:  # noqa: SLF001 - here and below: redis-py has no public way
         idle = pool._available_connections  # noqa: SLF001
-        if not idle or not _is_plain(idle[-1]):
+        if not idle:
             return None
         connection = idle[-1]
-        if _can_read(connection):
+        sock, parser = connection._sock, connection._parser  # noqa: SLF001
+        buffer = getattr(parser, "_buffer", None)
+        # What has come is in the socket, or in the buffer of redis-py's own parser.
+        if type(sock) is not socket.socket or buffer is None or _poll is None:
+            return None
+        poller = _poll()
+        poller.register(sock, select.POLLIN)
+        if buffer.unread_bytes() or poller.poll(0):
             # The server has closed it, or somebody was interrupted before reading an answer. redis-py 8 would let the
             # next command have that answer, as it may be a notification.
             connection.disconnect()
@@ -56,17 +63,3 @@ def give_back(pool: Any, connection: Any, released: Callable[[Any], Any]) -> Non
             pool._event_dispatcher.dispatch(released(connection))  # noqa: SLF001
             return
     pool.release(connection)
-
-
-def _is_plain(connection: Any) -> bool:
-    """Tell whether a connection is open, and all that has come is in its socket or in the buffer of redis-py's parser."""
-    sock, parser = connection._sock, connection._parser  # noqa: SLF001
-    return _poll is not None and type(sock) is socket.socket and getattr(parser, "_buffer", None) is not None
-
-
-def _can_read(connection: Any) -> bool:
-    if connection._parser._buffer.unread_bytes():  # noqa: SLF001
-        return True
-    poller = _poll()
-    poller.register(connection._sock, select.POLLIN)  # noqa: SLF001
-    return bool(poller.poll(0))
