@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby, takewhile
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions.batches import open_batch
@@ -68,7 +69,9 @@ def _send_some(calls: list[Prepared]) -> int:
 def _next_chunk(calls: list[Prepared]) -> list[Prepared]:
     if calls[0].plan.eager:
         return calls[:1]
-    return list(takewhile(lambda call: not call.plan.eager, calls[:CHUNK]))
+    chunk = calls[:CHUNK]
+    eager = [call.plan.eager for call in chunk]
+    return chunk[: eager.index(True)] if True in eager else chunk
 
 
 @dataclass(kw_only=True, slots=True)
@@ -141,7 +144,7 @@ class _Chunk:
     def _ship(self) -> None:
         """Send what was collected; give up what was not sent."""
         try:
-            for _, alike in groupby(self.parcels, key=lambda parcel: parcel.way):
+            for _, alike in groupby(self.parcels, key=attrgetter("way")):
                 _send_together(list(alike))
         except BaseException:
             self._give_up_parcels()

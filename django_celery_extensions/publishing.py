@@ -73,6 +73,7 @@ class Collecting:
         self._producer = producer
         self._push = push
         self._known: dict[Any, Form | None] = {}
+        self._channel = producer.channel  # a batch keeps to it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
@@ -82,7 +83,7 @@ class Collecting:
         kind, running = kind_of(task, args, kwargs, options), running_task(task.app)
         if kind not in self._known:
             form, state = _form_of(task, kind, options, by_celery, running)
-            if form is not None and not redis_channel.is_declared(self._producer.channel, form.queue):
+            if form is not None and not redis_channel.is_declared(self._channel, form.queue):
                 form = None
             if form is None and state is not None:
                 watch = Watch(self)
@@ -98,7 +99,7 @@ class Collecting:
         return by_celery(args, kwargs, producer=self, **options)
 
     def _collect(self, app: Any, form: Form, filling: Filling) -> bool:
-        ready = text_of(self._producer.channel, form, filling, encoded_body(form, filling))
+        ready = text_of(self._channel, form, filling, encoded_body(form, filling))
         if ready is None:
             return False
         if not form.ignored:

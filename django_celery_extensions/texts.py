@@ -105,7 +105,7 @@ class Text:
             "kwargsrepr": _quoted(filling.kwargsrepr),
             "own": f", {_ENCODER.encode(filling.own)[1:-1]}" if filling.own else "",
             "reply_to": _quoted(filling.reply_to),
-            "tag": _quoted(new_id() if tag is None else tag),
+            "tag": f'"{new_id()}"' if tag is None else _quoted(tag),
         }
 
 
