@@ -1,7 +1,7 @@
 """The claim of a message that is sent again by its own run: a retry, a wait.
 
-It is queued before the message goes out, which may start at once, and for one lease only until then: a process that is
-killed in between has sent nothing, and nobody knows whether it did.
+It is queued before the message goes out, which may start at once, and for one lease only until then: nobody else knows
+whether a process that is killed meanwhile has sent it, and a claim without a message must end soon.
 """
 
 from __future__ import annotations
