@@ -59,11 +59,7 @@ def filesystem(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
         "processed_folder": str(folder / "processed"),
         "control_folder": str(folder / "control"),
     }
-    return {
-        "CELERY_BROKER_URL": "filesystem://",
-        "CELERY_BROKER_TRANSPORT": "tests.project.filesystem:Transport",
-        "CELERY_BROKER_TRANSPORT_OPTIONS": options,
-    }
+    return {"CELERY_BROKER_URL": "wholefiles://", "CELERY_BROKER_TRANSPORT_OPTIONS": options}
 
 
 BROKERS = {maker.__name__: maker for maker in (sqs, sqlalchemy, filesystem)}

@@ -1,4 +1,4 @@
-"""kombu's filesystem broker, with messages that appear whole.
+"""`wholefiles://`: kombu's filesystem broker, with messages that appear whole.
 
 kombu writes a message where readers look for it, and a worker that reads it half written loses it and exits with
 JSONDecodeError: on a busy machine about one in two hundred retries of `tests/integration/test_brokers.py` ended so.
