@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import QueueNotFound
-from celery.utils.time import maybe_iso8601
-from kombu import compression, serialization
-
 from django_celery_extensions import events, sqs
-from django_celery_extensions.celery_config import configured
 from django_celery_extensions.config import settings
-from django_celery_extensions.exceptions import InvalidOption
 from django_celery_extensions.invocation import Header, in_canvas, new_ids
 from django_celery_extensions.keys import is_plain, unique_name
 from django_celery_extensions.options import is_call_option, limits_of, queue_defaults, take_call_options
@@ -23,9 +15,17 @@ from django_celery_extensions.records import record
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.timing import delay_until, queued_for
+from django_celery_extensions.validation import (
+    check_arguments,
+    check_compression,
+    check_queue,
+    check_serialisable,
+    check_times,
+    serializer_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from django_celery_extensions.stores import ClaimStore
     from django_celery_extensions.task import DjangoTask
@@ -91,8 +91,8 @@ class Plan:
     on_store_error: str
     #: Of a task that is unique or has an ignore window.
     limits: Limits | None
-    #: Seconds that a claim of its calls lasts; None: only a clock can say (:func:`lasts`).
-    lasts: float | None
+    #: Its messages wait, or are given up some time: how long a claim lasts is for a clock to say (:func:`lasts`).
+    is_timed: bool
     #: Name of the queue, where call or task give one.
     queue: Any
     #: An error of the serialiser would come too late; and it is the one for JSON.
@@ -115,12 +115,12 @@ class Plan:
         given_arguments = (args, kwargs)
         args = () if args is None else args
         kwargs = {} if kwargs is None else kwargs
-        _check_arguments(task, args, kwargs)
+        check_arguments(task, args, kwargs)
         call_id, task_id = new_ids()
         given_id = options.get("task_id")
         task_id = options["task_id"] = task_id if given_id is None else given_id
         if self.is_checked and not (self.json and is_plain((*args, *kwargs, *kwargs.values()))):
-            _check_serialisable(task, args, kwargs, options)
+            check_serialisable(task, args, kwargs, options)
         name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
         make_result = EagerInvocationResult if self.eager else InvocationResult
         ignored = bool(options.get("ignore_result", task.ignore_result))  # Celery's word on what it sends
@@ -149,7 +149,7 @@ def plan(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bool, 
     else:
         made = _kept(task, send=send, eager=eager, later=later)
     if made.queue is not None:
-        _check_queue(task, made.queue)
+        check_queue(task, made.queue)
     return made
 
 
@@ -187,8 +187,8 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
     if options:
         _resolve_queue(task, options)
         own, canvas = take_call_options(task.name, options), in_canvas(options)
-        _check_times(task, options)
-        _check_compression(task, options)
+        check_times(task, options)
+        check_compression(task, options)
     limits = limits_of(task, own, options) if policy.guarded else None
     queue = options.get("queue")
     return Plan(
@@ -202,10 +202,10 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
         on_conflict=own.get("unique_on_conflict", policy.on_conflict),
         on_store_error=own.get("unique_on_store_error", policy.on_store_error),
         limits=limits,
-        lasts=limits.stale if limits is not None and not _has_times(task, options) else None,
+        is_timed=_is_timed(task, options),
         queue=task.queue if queue is None else queue,
         is_checked=policy.guarded or later,
-        json=_serializer(task, options) == "json",
+        json=serializer_name(task, options) == "json",
         expiry_is_ours=policy.unique and options.get("expires") is None and task.expires is None,
         prefix=settings.UNIQUE_TASK_KEY_PREFIX,
     )
@@ -215,7 +215,7 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
 _DELAYS = frozenset({"countdown", "eta", *sqs.DELAYS})
 
 
-def _has_times(task: DjangoTask, options: Mapping[str, Any]) -> bool:
+def _is_timed(task: DjangoTask, options: Mapping[str, Any]) -> bool:
     """Tell whether a message waits, or is given up some time."""
     return options.get("expires", task.expires) is not None or not options.keys().isdisjoint(_DELAYS)
 
@@ -228,52 +228,9 @@ def delay(task: DjangoTask, options: Mapping[str, Any]) -> float:
 
 def lasts(task: DjangoTask, stale: float, options: Mapping[str, Any]) -> float:
     """Return the seconds from now that the claim of a message lasts: its wait comes on top of its stale limit."""
-    if not _has_times(task, options):
+    if not _is_timed(task, options):
         return stale  # nobody has to look at a clock
     return queued_for(stale, delay(task, options), options.get("expires", task.expires), task.app.now())
-
-
-def _check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
-    if not isinstance(args, (list, tuple)):
-        msg = f"{task.name}: task args must be a list or tuple, not {args!r}"
-        raise TypeError(msg)
-    if not isinstance(kwargs, (dict, Mapping)):  # a dict is known sooner
-        msg = f"{task.name}: task keyword arguments must be a mapping, not {kwargs!r}"
-        raise TypeError(msg)
-    task.check_call(args, kwargs)
-
-
-def _check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
-    """Raise :class:`InvalidOption` for a time that Celery could make nothing of when it sends the message."""
-    kinds: dict[str, tuple[type, ...]] = {
-        "countdown": (int, float),
-        "eta": (datetime, str),
-        "expires": (int, float, datetime, str),
-        "connect_timeout": (int, float),
-    }
-    for name in kinds.keys() & options.keys():
-        value = options[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds[name])):
-            wanted = " or ".join(kind.__name__ for kind in kinds[name])
-            msg = f"{task.name}: {name} is {value!r}; give {wanted}"
-            raise InvalidOption(msg)
-        if isinstance(value, str):
-            try:
-                maybe_iso8601(value)
-            except ValueError as exc:
-                msg = f"{task.name}: {name} is {value!r}, which is no ISO 8601 time: {exc}"
-                raise InvalidOption(msg) from exc
-
-
-def _check_compression(task: DjangoTask, options: Mapping[str, Any]) -> None:
-    name = options.get("compression")
-    if name is None:
-        return
-    try:
-        compression.get_encoder(name)
-    except KeyError as exc:
-        msg = f"{task.name}: compression is {name!r}; kombu knows {', '.join(sorted(compression.encoders()))}"
-        raise InvalidOption(msg) from exc
 
 
 def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
@@ -284,29 +241,6 @@ def _resolve_queue(task: DjangoTask, options: dict[str, Any]) -> None:
             if is_call_option(name):
                 options.setdefault(name, value)
         options["queue"] = queue.queue_name
-
-
-def _check_queue(task: DjangoTask, queue: Any) -> None:
-    """Raise ``QueueNotFound`` as Celery will."""
-    if not isinstance(queue, str):
-        return
-    app = task.app
-    (create,) = configured(app, "task_create_missing_queues")
-    if not create and queue not in app.amqp.queues:
-        msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
-        raise QueueNotFound(msg)
-
-
-def _check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
-    """Raise kombu's ``EncodeError`` for arguments that the message can't carry."""
-    if getattr(task, "_dump_pydantic_arguments", None) is not None:
-        return
-    serialization.dumps((args, kwargs), _serializer(task, options))
-
-
-def _serializer(task: DjangoTask, options: Mapping[str, Any]) -> str:
-    name: str | None = options.get("serializer")
-    return task.serializer if name is None else name
 
 
 def _tell_timeout(

@@ -131,9 +131,8 @@ def asking(call: Prepared) -> Ask | None:
     plan, policy = call.plan, call.plan.task.policy
     if call.name is None or plan.limits is None:
         return None
-    claim = plan.lasts
-    if claim is None:
-        claim = lasts(plan.task, plan.limits.stale, call.options)
+    stale = plan.limits.stale
+    claim = lasts(plan.task, stale, call.options) if plan.is_timed else stale
     return Ask(
         name=call.name,
         task_id=call.task_id,
