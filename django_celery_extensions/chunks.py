@@ -17,19 +17,26 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions.batches import open_batch
-from django_celery_extensions.dispatch import admit, asking, conclude, give_up, sending, unanswered
+from django_celery_extensions.dispatch import (
+    admit,
+    asking,
+    conclude,
+    sending,
+    unanswered,
+    unsent,
+    withdraw,
+)
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import Outcome
 from django_celery_extensions.stores import claim_store
-from django_celery_extensions.stores.base import Answer, Holding, Verdict
+from django_celery_extensions.stores.base import Answer, Unsent, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from django_celery_extensions.batches import Batch
     from django_celery_extensions.calls import Prepared
-    from django_celery_extensions.invocation import Header
     from django_celery_extensions.results import InvocationResult
 
     Progress = Callable[[int, int], object]
@@ -152,33 +159,29 @@ class _Chunk:
 
     def _give_up_from(self, place: int) -> None:
         """End the claims of the calls from here on: they are not sent."""
-        claimed, unanswered = [], []
+        claims: list[Unsent | None] = []
+        owed = []
         for call, answer in zip(self.calls[place:], self.answers[place:], strict=True):
-            header = call.header()
-            if header is None or not header.claimed:
-                continue
-            if isinstance(answer, Answer) and answer.verdict is Verdict.FREE:
-                claimed.append((header, answer.task_id))
-            elif isinstance(answer, StoreUnavailable) and "task_id" not in call.given:
-                unanswered.append(Holding(name=header.name, task_id=header.task_id, token=""))
-        if unanswered:
-            heartbeat.owe(partial(_end, unanswered))
-        _give_up(claimed)
+            if isinstance(answer, Answer):
+                claims.append(unsent(call, answer))
+            elif call.name is not None and call.plan.task.policy.unique and "task_id" not in call.given:
+                owed.append(Unsent(name=call.name, task_id=call.task_id))
+        if owed:
+            heartbeat.owe(partial(withdraw, owed))
+        _give_up(claims)
 
     def _give_up_parcels(self) -> None:
         lost: dict[str, Outcome] = {}
-        claimed = []
+        claims = []
         for parcel in self.parcels:
             if not parcel.sent:
                 lost[parcel.result.id] = Outcome.UNCERTAIN if parcel.uncertain else Outcome.WAITING
                 parcel.result.outcome = lost[parcel.result.id]
-                header = parcel.call.header()
-                if header is not None and parcel.answer.verdict is Verdict.FREE and parcel.answer.fence > 0:
-                    claimed.append((header, parcel.answer.task_id))
+                claims.append(unsent(parcel.call, parcel.answer))
         for call, answer in zip(self.calls, self.answers, strict=True):
             if isinstance(answer, Answer) and answer.verdict is Verdict.HELD and answer.task_id in lost:
                 call.result.outcome = lost[answer.task_id]  # it joined one that was not sent
-        _give_up(claimed)
+        _give_up(claims)
 
 
 def _send_together(parcels: list[_Parcel]) -> None:
@@ -222,27 +225,13 @@ def _flush(batch: Batch, waiting: list[_Parcel]) -> None:
         parcel.sent = True
 
 
-def _give_up(claimed: list[tuple[Header, str]]) -> None:
-    """End the claims of messages that were not sent, or hand them back to the tasks that they replaced."""
-    for header, replaced in reversed(claimed):
-        if replaced:
-            give_up(header, eager=False, replaced=replaced)
-    holdings = [
-        Holding(name=header.name, task_id=header.task_id, token="")
-        for header, replaced in claimed
-        if not replaced
-    ]
-    if not holdings:
+def _give_up(claims: Iterable[Unsent | None]) -> None:
+    """End the claims of messages that were not sent."""
+    made = [claim for claim in claims if claim is not None]
+    if not made:
         return
     try:
-        _end(holdings)
+        withdraw(made)
     except StoreUnavailable as exc:
-        heartbeat.owe(partial(_end, holdings))
-        logger.warning(
-            "%d claims stay until the store is back, or until they are stale: %s", len(holdings), exc
-        )
-
-
-def _end(holdings: list[Holding]) -> None:
-    """End claims of messages that were not sent. Nobody else can have one with its task id: twice does no harm."""
-    claim_store(eager=True).settle_many(holdings)
+        heartbeat.owe(partial(withdraw, made))
+        logger.warning("%d claims stay until the store is back, or until they are stale: %s", len(made), exc)

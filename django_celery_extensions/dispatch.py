@@ -28,7 +28,7 @@ from django_celery_extensions.rearming import rearmed
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.running import running_task
 from django_celery_extensions.stores import claim_store
-from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+from django_celery_extensions.stores.base import Answer, Ask, Unsent, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +114,7 @@ def unanswered(call: Prepared, exc: StoreUnavailable) -> Answer:
     task = call.plan.task
     if call.plan.on_store_error == "raise":
         if call.name is not None and task.policy.unique and "task_id" not in call.given:
-            heartbeat.owe(partial(_settle_unsent, call.name, call.task_id))
+            heartbeat.owe(partial(withdraw, [Unsent(name=call.name, task_id=call.task_id)]))
         raise exc
     logger.warning(
         "task %s[%s] is sent without a claim: %s", task.name, call.task_id, exc, extra=call.log_extra
@@ -144,13 +144,15 @@ def asking(call: Prepared) -> Ask | None:
 
 def publish(call: Prepared, answer: Answer, send: Send) -> None:
     """Tell that the message is about to be sent, and send it; give the claim up if either fails."""
-    task, eager, header, result = call.plan.task, call.plan.eager, call.header(), call.result
+    task, header, result = call.plan.task, call.header(), call.result
     options = dict(call.options)
     if header is not None:
         if answer.verdict is not Verdict.FREE:
             header = replace(header, claimed=False, follows=answer.task_id, expires=None)
         elif header.claimed != (answer.fence > 0):  # sent without a claim
             header = replace(header, claimed=answer.fence > 0)
+        elif "task_id" in call.given and answer.task_id != call.task_id:
+            header = replace(header, made=answer.fence)
         add_header(task, options, header)
     outer = sending.set(result)
     try:
@@ -159,15 +161,17 @@ def publish(call: Prepared, answer: Answer, send: Send) -> None:
         sent = send(*call.given_arguments, **options)
     except BaseException:
         result.outcome = Outcome.WAITING
-        if header is not None and header.claimed:
-            give_up(header, eager=eager, replaced=answer.task_id)
+        claim = unsent(call, answer)
+        if claim is not None:
+            give_up(claim, call.log_extra)
         raise
     finally:
         sending.reset(outer)
     if isinstance(result, EagerInvocationResult):
         result.ran(sent)
         if header is not None and header.claimed and not result.claim_ended:
-            give_up(header, eager=True)  # its body was not reached, and no worker stands around it
+            # Its body was not reached, and no worker stands around it.
+            give_up(Unsent(name=header.name, task_id=header.task_id), header.log_extra)
 
 
 def claim_ended_here(task_id: str) -> None:
@@ -201,7 +205,7 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
         try:
             return send(args, kwargs, **options)
         except BaseException:
-            give_up(header, eager=True)
+            give_up(Unsent(name=header.name, task_id=header.task_id), header.log_extra)
             raise
 
 
@@ -212,26 +216,37 @@ def add_header(task: DjangoTask, options: dict[str, Any], header: Header) -> Non
         options["expires"] = header.expires + delay(task, options)
 
 
-def give_up(header: Header, *, eager: bool, replaced: str = "") -> None:
-    """End the claim of a message that did not go out, or hand it back to the queued task that it replaced.
+def unsent(call: Prepared, answer: Answer) -> Unsent | None:
+    """Return the claim to withdraw of an admitted call that is not sent; None where it made none.
 
-    Never hides the error that kept the message.
+    Under a task id that its caller gave, the claim may be that of a message which was sent before.
     """
+    header = call.header()
+    if header is None or not header.claimed or answer.verdict is not Verdict.FREE or not answer.fence:
+        return None
+    had = answer.task_id
+    if had == call.task_id and "task_id" in call.given:
+        return None
+    replaced = "" if had == call.task_id else had
+    return Unsent(name=header.name, task_id=header.task_id, replaced=replaced, stale=header.stale)
+
+
+def withdraw(claims: Sequence[Unsent]) -> None:
+    """End claims of messages that were not sent. What they replaced first is queued again: the last one goes first."""
+    claim_store(eager=True).withdraw_many(claims[::-1])
+
+
+def give_up(claim: Unsent, extra: dict[str, Any]) -> None:
+    """End the claim of a message that did not go out; never hides the error that kept the message."""
     try:
-        if replaced:
-            claim_store(eager=eager).admit(
-                Ask(name=header.name, task_id=replaced, claim=header.stale, replace=True)
-            )
-        else:
-            _settle_unsent(header.name, header.task_id, eager=eager)
+        withdraw([claim])
     except StoreUnavailable as exc:
-        heartbeat.owe(partial(_settle_unsent, header.name, header.task_id))
+        heartbeat.owe(partial(withdraw, [claim]))
         logger.warning(
-            "the claim of %s stays until the store is back, or until it is stale in %s seconds: %s",
-            header.name,
-            header.stale,
+            "the claim of %s stays until the store is back, or until it is stale: %s",
+            claim.name,
             exc,
-            extra=header.log_extra,
+            extra=extra,
         )
 
 
@@ -248,11 +263,6 @@ def _holds(name: str, task_id: str) -> bool:
     except StoreUnavailable:
         return True  # nobody knows
     return holding is not None and holding.task_id == task_id
-
-
-def _settle_unsent(name: str, task_id: str, *, eager: bool = True) -> None:
-    """End the claim of a message that was not sent. Nobody else can have one with its task id: twice does no harm."""
-    claim_store(eager=eager).settle(Holding(name=name, task_id=task_id, token=""), unsent=True)
 
 
 def _add_to_parent(task: DjangoTask, result: InvocationResult, options: Mapping[str, Any]) -> None:

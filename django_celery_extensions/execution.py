@@ -94,6 +94,7 @@ class Execution:
             window=policy.window and look_at_window,
             until_start=policy.until_start,
             patient=self.header.follows == self.task_id and self.header.waits < PATIENCE,
+            follows=(self.canvas and self.header.follows) or "",
         )
         answer: Answer
         asked_at, answer = patiently(lambda: claim_store(eager=self.eager).start(ask))
@@ -211,6 +212,9 @@ class Execution:
         if countdown is None:
             countdown = growing(self.header.waits)
         header = replace(self.header, follows=follows, waits=self.header.waits + 1)
+        if follows == self.task_id:  # it has begun in time
+            self.request.expires, header = None, replace(header, expires=None)
+        self._count_anew()
         options = again(self.task, self.request, countdown)
         add_header(self.task, options, header)
         self.task.send(self.request.args, self.request.kwargs, **options)
@@ -218,13 +222,16 @@ class Execution:
 
     def wait_queued(self, why: str, countdown: float) -> Ignore:
         """The same for a message that keeps its claim: it stays queued, with all its time."""
-        if self.header.expires is not None:
-            self.request.expires = None  # ours, counted anew for this wait
+        self._count_anew()
         if not self.header.claimed:
             return self.wait(why, follows=self.header.follows, countdown=countdown)
         lasts = queued_again(self.task, self.header, self.request.expires, countdown)
         with rearmed(self.task, self.header, self.token, lasts):
             return self.wait(why, follows=self.header.follows, countdown=countdown)
+
+    def _count_anew(self) -> None:
+        if self.header.expires is not None:
+            self.request.expires = None  # ours, which is counted from each time that the message is sent
 
     def skip(self, why: str) -> Ignore:
         """Let this delivery go without running it; the state of the task is somebody else's to tell."""

@@ -112,21 +112,30 @@ def take_over(execution: Execution) -> tuple[bool, Any]:
     followed = execution.header.follows
     if followed is None:
         return False, None
+    if followed == execution.task_id:
+        _skip_if_over(execution)
+        return False, None
     task = execution.task
     if not readable(task.backend):
         return False, None
     meta = task.backend.get_task_meta(followed)
     state, result = meta["status"], meta["result"]
-    if followed == execution.task_id and state in READY_STATES:
-        # This very message, delivered twice: its other delivery has told everybody who waits for it, but may have
-        # lost the claim meanwhile, which was then queued for this one.
-        execution.give_up_queued()
-        raise execution.skip("it has run already")
     if state == SUCCESS:
         return True, result
     if state == FAILURE and isinstance(result, Exception):
         raise result
     return False, None
+
+
+def _skip_if_over(execution: Execution) -> None:
+    """Let a message go, delivered twice, whose task has ended: that delivery has told everybody who waits for it.
+
+    It may have lost the claim meanwhile, which was then queued for this one.
+    """
+    backend = execution.task.backend
+    if readable(backend) and backend.get_task_meta(execution.task_id)["status"] in READY_STATES:
+        execution.give_up_queued()
+        raise execution.skip("it has run already")
 
 
 def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
@@ -135,17 +144,11 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     if answer.verdict is Verdict.BUSY:
         raise execution.wait("another delivery of this message runs", follows=execution.task_id)
     if answer.verdict is Verdict.WINDOW:
-        if not execution.canvas:
-            raise execution.drop(f"within the ignore window of task {answer.task_id}")
-        if header.follows != answer.task_id:
-            execution.header = replace(header, follows=answer.task_id)
-            done, value = take_over(execution)
-            if done:
-                return done, value
-        # Others depend on it, and there is no result to take over: it runs.
-        answer = execution.start(look_at_window=False)
-        return (False, None) if answer.verdict is Verdict.FREE else _not_free(execution, answer)
+        return _in_window(execution, answer)
     held = f"{header.name} is held by task {answer.task_id}"
+    if execution.eager and (execution.canvas or not policy.unique):
+        # Here nobody can wait for that one to end.
+        raise UniqueTaskConflict(execution.task.name, answer.task_id)
     if execution.canvas:
         raise execution.wait(held, follows=answer.task_id)
     if not policy.unique:
@@ -153,6 +156,23 @@ def _not_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     if not header.claimed and policy.on_conflict == "raise":
         raise UniqueTaskConflict(execution.task.name, answer.task_id)
     raise execution.drop(held)
+
+
+def _in_window(execution: Execution, answer: Answer) -> tuple[bool, Any]:
+    """Decide what becomes of a message that finds the ignore window open; returns likewise."""
+    own = answer.task_id == execution.task_id
+    if own:  # by its success, in another delivery of this message; or by hand, before its retry
+        _skip_if_over(execution)
+    if not execution.canvas and not (own and execution.request.retries):
+        raise execution.drop(f"within the ignore window of task {answer.task_id}")
+    if not own and execution.header.follows != answer.task_id:
+        execution.header = replace(execution.header, follows=answer.task_id)
+        done, value = take_over(execution)
+        if done:
+            return done, value
+    # Others depend on it, and there is no result to take over; or it is its own window: it runs.
+    answer = execution.start(look_at_window=False)
+    return (False, None) if answer.verdict is Verdict.FREE else _not_free(execution, answer)
 
 
 def _follower_is_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:

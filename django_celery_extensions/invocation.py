@@ -60,7 +60,7 @@ class Outcome(str, Enum):
 
 
 #: Parts of a header that a message carries only where they say something.
-_OPTIONAL = ("expires", "claimed", "canvas", "follows", "waits", "looks")
+_OPTIONAL = ("expires", "claimed", "made", "canvas", "follows", "waits", "looks")
 
 
 @record
@@ -77,6 +77,8 @@ class Header:
     expires: float | None = None
     #: The caller holds a claim for this message.
     claimed: bool = False
+    #: Fence of the claim that was made for this message, where its task id may be that of other messages too.
+    made: int = 0
     #: Others depend on this very message: it is never dropped without an answer.
     canvas: bool = False
     #: Task id whose result this message waits for.
@@ -120,6 +122,7 @@ def read_header(headers: Mapping[str, Any] | None, task_id: str | None) -> Heade
         stale=packed["stale"],
         expires=packed.get("expires"),
         claimed=packed.get("claimed", False),
+        made=packed.get("made", 0),
         canvas=packed.get("canvas", False),
         follows=packed.get("follows"),
         waits=packed.get("waits", 0),

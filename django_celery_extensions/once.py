@@ -17,8 +17,9 @@ from celery.exceptions import Ignore
 
 from django_celery_extensions.exceptions import StoreUnavailable, TaskConfigurationError
 from django_celery_extensions.execution import come_back, patiently
+from django_celery_extensions.invocation import request_header
 from django_celery_extensions.settling import REACHED, marks_of
-from django_celery_extensions.stores import slot_store
+from django_celery_extensions.stores import claim_store, slot_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,4 +102,29 @@ def start_once(task: DjangoTask) -> None:
         why = f"another message of this slot of {header.entry!r} was started before"
         logger.info("task %s[%s] is not run: %s", task.name, request.id, why, extra={"task_id": request.id})
         marks_of(vars(request))[REACHED] = True  # its claim, if there is one, is that other message's
+        _end_own_claim(task, request)
         raise Ignore(why)
+
+
+def _end_own_claim(task: DjangoTask, request: Context) -> None:
+    """End the claim that was made for this message: that other one had ended before it was sent."""
+    header = request_header(request)
+    if header is None or not header.made:
+        return
+    try:
+        store = claim_store(eager=True)
+        holding = store.holding(header.name)
+        if (
+            holding is not None
+            and (holding.task_id, holding.token) == (header.task_id, "")
+            and holding.fence == header.made
+        ):
+            store.settle(holding)
+    except StoreUnavailable as exc:
+        logger.warning(
+            "the claim of %s[%s] ends when it is stale: %s",
+            task.name,
+            request.id,
+            exc,
+            extra=header.log_extra,
+        )

@@ -35,7 +35,9 @@ def delivers_once(backend: Any) -> bool:
 
 def readable(backend: Any) -> bool:
     """Tell whether a process can read the result of a task that another process sent."""
-    return not is_missing(backend) and not delivers_once(backend)
+    conf = backend.app.conf
+    unstored = conf.task_always_eager and not conf.task_store_eager_result
+    return not is_missing(backend) and not delivers_once(backend) and not unstored
 
 
 def require(backend: Any, task_id: str, what: str) -> None:

@@ -56,14 +56,16 @@ class Ask:
     until_start: bool = False
     #: To start: a claim that another execution of this task gave back to the queue is left to that one's message.
     patient: bool = False
+    #: To start, of a task that must not be dropped: whose result it looked for in vain.
+    follows: str = ""
 
 
 @record
 class Answer:
     """The verdict, and the fence of a new claim.
 
-    ``task_id`` is the task that holds the claim or opened the window; with FREE, the queued task whose claim was
-    taken: one that was replaced, or the task itself at its start. Empty where there was no claim.
+    ``task_id`` is the task that holds the claim or opened the window; with FREE, the queued task whose claim it was:
+    one that was replaced, or the task itself. Empty where there was no claim.
     """
 
     verdict: Verdict
@@ -81,6 +83,18 @@ class Holding:
     fence: int = 0
     #: Tokens of the executions that gave it back to the queue, in order and with blanks between; empty for a first call.
     by: str = ""
+
+
+@record
+class Unsent:
+    """A task that was admitted, and of which there is no message."""
+
+    name: str
+    task_id: str
+    #: The queued task that it took the claim from; empty where there was none.
+    replaced: str = ""
+    #: Seconds for which that one has the claim again.
+    stale: float = 0.0
 
 
 class Renewer(ABC):
@@ -128,24 +142,26 @@ class ClaimStore(Renewer):
         """Let a queued task run, or not. It holds the claim with its token then; a missing claim is made.
 
         A window that forbids it ends the claim of the task. A task whose claim was taken by ``ask.replace`` of
-        another one may not start, also when that other one has ended already.
+        another one may not start, also when that other one has ended already; unless it has to, nobody holds the
+        claim, and the last one that took it is the one that it follows.
         """
 
     @abstractmethod
-    def settle(
-        self, holding: Holding, window: float | None = None, *, unsent: bool = False, lost: bool = False
-    ) -> bool:
+    def settle(self, holding: Holding, window: float | None = None, *, lost: bool = False) -> bool:
         """End a claim if task and token are still its own; open the window for ``window`` seconds.
 
-        ``unsent``: there is no message of this task, so a task that it replaced may run after all. ``lost``: the
-        execution of this token is gone, perhaps before its start: a claim that is still queued for it ends too,
-        unless that execution gave it back to the queue, be it that others did so since.
+        ``lost``: the execution of this token is gone, perhaps before its start: a claim that is still queued for it
+        ends too, unless that execution gave it back to the queue, be it that others did so since.
         Returns whether the claim was still its own.
         """
 
-    def settle_many(self, holdings: Sequence[Holding]) -> list[bool]:
-        """End the claims of messages that were not sent, each as :meth:`settle` does, in one round trip likewise."""
-        return [self.settle(holding, unsent=True) for holding in holdings]
+    @abstractmethod
+    def withdraw_many(self, calls: Sequence[Unsent]) -> list[bool]:
+        """End the claims of messages that were not sent, one after the other, in one round trip where the store can.
+
+        What such a task replaced may run after all. It is queued again if the claim was the task's still, unless it
+        came to its start meanwhile: it has been told then that it may not. Returns of each whether the claim was its.
+        """
 
     @abstractmethod
     def requeue(self, holding: Holding, lasts: float) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings
-from django_celery_extensions.stores.base import Answer, Ask, ClaimStore, Holding, Verdict
+from django_celery_extensions.stores.base import Answer, Ask, ClaimStore, Holding, Unsent, Verdict
 from django_celery_extensions.stores.redis_client import (
     RedisStore,
     Script,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from django.core.cache import BaseCache
 
-_START, _SETTLE, _RENEW = map(Script, ("start", "settle", "renew"))
+_START, _SETTLE, _WITHDRAW, _RENEW = map(Script, ("start", "settle", "withdraw", "renew"))
 _ADMIT, _REQUEUE = Script("given_back", "admit"), Script("given_back", "requeue")
 
 
@@ -79,21 +79,23 @@ class RedisClaimStore(RedisStore, ClaimStore):
     def start(self, ask: Ask) -> Answer:
         """See :meth:`ClaimStore.start`."""
         flags = (flag(ask.window), flag(ask.until_start), flag(ask.patient))
-        args = (ask.task_id, ask.token, ms(ask.claim), *flags)
+        args = (ask.task_id, ask.token, ms(ask.claim), *flags, ask.follows)
         return _answer(_START(self._client, self._keys(ask.name), args))
 
-    def settle(
-        self, holding: Holding, window: float | None = None, *, unsent: bool = False, lost: bool = False
-    ) -> bool:
+    def settle(self, holding: Holding, window: float | None = None, *, lost: bool = False) -> bool:
         """See :meth:`ClaimStore.settle`."""
-        args = (holding.task_id, holding.token, ms(window), flag(unsent), flag(lost))
-        return bool(_SETTLE(self._client, self._keys(holding.name), args))
+        claim, opened, _ = self._keys(holding.name)
+        args = (holding.task_id, holding.token, ms(window), flag(lost))
+        return bool(_SETTLE(self._client, (claim, opened), args))
 
-    def settle_many(self, holdings: Sequence[Holding]) -> list[bool]:
-        """See :meth:`ClaimStore.settle_many`; all in one pipeline."""
-        calls = [(self._keys(each.name), (each.task_id, each.token, "", flag(True), "")) for each in holdings]
+    def withdraw_many(self, calls: Sequence[Unsent]) -> list[bool]:
+        """See :meth:`ClaimStore.withdraw_many`; all in one pipeline."""
+        asked = []
+        for call in calls:
+            claim, _, replaced = self._keys(call.name)
+            asked.append(((claim, replaced), (call.task_id, call.replaced, ms(call.stale) or 1)))
         with translated_errors():
-            return [bool(mine) for mine in _SETTLE.many(self._client, calls)]
+            return [bool(mine) for mine in _WITHDRAW.many(self._client, asked)]
 
     def requeue(self, holding: Holding, lasts: float) -> bool:
         """See :meth:`ClaimStore.requeue`."""

@@ -15,11 +15,36 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration]
 
 
-def test_claim_is_kept_through_the_retries_of_one_of_them(live_app: Live, make_worker: Any) -> None:
-    first = tasks.slow_to_fail.delay("a")
+def deliver_twice(live_app: Live) -> None:
     with live_app.broker.client(live_app.broker_database) as client:
         (message,) = client.lrange("celery", 0, -1)
         client.lpush("celery", message)
+
+
+@pytest.mark.parametrize("limit", [{"max_queue_waiting_time": 2}, {"expires": 2}])
+def test_copy_of_a_running_task_does_not_get_too_old(
+    live_app: Live, make_worker: Any, limit: dict[str, Any]
+) -> None:
+    """Naive: the copy waits with the expiry of its message, and the running task is told to be revoked."""
+    first = tasks.gated.apply_async(("a",), **limit)
+    deliver_twice(live_app)
+    worker = make_worker(concurrency=3)
+    wait_until(
+        lambda: worker.log().count("another delivery of this message runs") >= 6,  # after some 3 seconds
+        timeout=20,
+        what=worker.log,
+    )
+    assert not first.ready()
+    assert tasks.gated.delay("a").id == first.id
+    journal.open_gate("a")
+    assert first.get(timeout=10) == f"a:{first.id}"
+    wait_until(lambda: "it has run already" in worker.log(), what=worker.log)
+    assert first.state == "SUCCESS"
+
+
+def test_claim_is_kept_through_the_retries_of_one_of_them(live_app: Live, make_worker: Any) -> None:
+    first = tasks.slow_to_fail.delay("a")
+    deliver_twice(live_app)
     make_worker(concurrency=3)
     wait_until(lambda: journal.read("try"), what="the first try")
     others = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from django_celery_extensions.stores.base import Ask, Holding, Verdict
+from django_celery_extensions.stores.base import Ask, Holding, Unsent, Verdict
 
 
 @dataclass
@@ -19,6 +19,13 @@ class Name:
     given_back_by: list[str] = field(default_factory=list)
     window: str | None = None
     replaced: dict[str, str] = field(default_factory=dict)
+    #: Who of those was told so at its start.
+    told: set[str] = field(default_factory=set)
+
+    def newest(self, task: str) -> str:
+        while task in self.replaced:
+            task = self.replaced[task]
+        return task
 
     def give_back(self, task: str, token: str) -> None:
         self.claim = (task, "")
@@ -46,18 +53,19 @@ class ClaimModel:
             return Verdict.WINDOW, state.window
         if ask.claim is None:
             return Verdict.FREE, ""
-        before = ""
+        before = other = ""
         if state.claim is not None:
-            task, token = state.claim
-            mine = task == ask.task_id and token in ("", ask.proof)
+            before, token = state.claim
+            mine = before == ask.task_id and token in ("", ask.proof)
             if not mine and not (ask.replace and not token):
-                return Verdict.HELD, task
-            if task != ask.task_id:
-                before = task
-                state.replaced[task] = ask.task_id
-        if self.atomic or before:
+                return Verdict.HELD, before
+            if before != ask.task_id:
+                other = before
+                state.replaced[other] = ask.task_id
+                state.told.discard(other)
+        if self.atomic or other:
             state.replaced.pop(ask.task_id, None)
-        if before or state.claim is None or not ask.proof:
+        if other or state.claim is None or not ask.proof:
             state.given_back_by = []
         state.give_back(ask.task_id, ask.proof)
         return Verdict.FREE, before
@@ -74,7 +82,12 @@ class ClaimModel:
         if ask.claim is None:
             return Verdict.FREE, ""
         if not mine and ask.task_id in state.replaced:
-            return Verdict.HELD, state.replaced[ask.task_id]
+            state.told.add(ask.task_id)
+            newest = state.newest(ask.task_id)
+            if state.claim is not None and state.claim[0] != ask.task_id:
+                return Verdict.HELD, state.claim[0]
+            if newest != ask.follows:
+                return Verdict.HELD, newest
         if state.claim is not None and not mine:
             return (Verdict.BUSY if state.claim[0] == ask.task_id else Verdict.HELD), state.claim[0]
         before = "" if state.claim is None else ask.task_id
@@ -83,7 +96,7 @@ class ClaimModel:
         state.claim = None if ask.until_start else (ask.task_id, ask.token)
         return Verdict.FREE, before
 
-    def settle(self, holding: Holding, *, window: bool, unsent: bool, lost: bool) -> bool:
+    def settle(self, holding: Holding, *, window: bool, lost: bool) -> bool:
         state = self.of(holding.name)
         mine = state.claim == (holding.task_id, holding.token)
         if lost and state.claim == (holding.task_id, "") and holding.token not in state.given_back_by:
@@ -92,9 +105,19 @@ class ClaimModel:
             state.claim = None
         if window:
             state.window = holding.task_id
-        if unsent:
-            state.replaced = {old: new for old, new in state.replaced.items() if new != holding.task_id}
         return mine
+
+    def withdraw(self, call: Unsent) -> bool:
+        state = self.of(call.name)
+        may_run = state.replaced.get(call.replaced) == call.task_id and call.replaced not in state.told
+        found = state.replaced if self.atomic else {call.replaced}  # the others look for no more
+        state.replaced = {
+            old: new for old, new in state.replaced.items() if new != call.task_id or old not in found
+        }
+        if state.claim != (call.task_id, ""):
+            return False
+        state.claim, state.given_back_by = ((call.replaced, "") if may_run else None), []
+        return True
 
     def requeue(self, holding: Holding) -> bool:
         state = self.of(holding.name)

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from django_celery_extensions import keys
 from django_celery_extensions.config import settings as our_settings
-from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+from django_celery_extensions.stores.base import Answer, Ask, Holding, Unsent, Verdict
 from tests.unit.claim_model import ClaimModel
 from tests.unit.stores import opened
 
@@ -88,6 +88,7 @@ class Claims(RuleBasedStateMachine):
         window=RARELY,
         until_start=RARELY,
         patient=RARELY,
+        follows=st.sampled_from(("", "", "A", "B", "C")),
         again=RARELY,
     )
     def start(
@@ -100,6 +101,7 @@ class Claims(RuleBasedStateMachine):
         until_start: bool,
         patient: bool,
         again: bool,
+        follows: str = "",
     ) -> None:
         ask = Ask(
             name=name,
@@ -109,20 +111,30 @@ class Claims(RuleBasedStateMachine):
             window=window,
             until_start=until_start,
             patient=patient,
+            follows=follows,
         )
         for _ in range(1 + again):
             self._answered(ask, self.store.start(ask), self.model.start(ask))
 
-    @rule(name=NAMES, task=TASKS, token=MAYBE_TOKENS, window=RARELY, unsent=RARELY, lost=RARELY, again=RARELY)
-    def settle(
-        self, name: str, task: str, token: str, window: bool, unsent: bool, lost: bool, again: bool
-    ) -> None:
+    @rule(name=NAMES, task=TASKS, token=MAYBE_TOKENS, window=RARELY, lost=RARELY, again=RARELY)
+    def settle(self, name: str, task: str, token: str, window: bool, lost: bool, again: bool) -> None:
         holding = Holding(name=name, task_id=task, token=token)
         lasts = LASTS if window else None
-        unsent = unsent and self.store.atomic  # the others do not find whom it replaced
         for _ in range(1 + again):
-            expected = self.model.settle(holding, window=window, unsent=unsent, lost=lost)
-            assert self.store.settle(holding, lasts, unsent=unsent, lost=lost) is expected
+            expected = self.model.settle(holding, window=window, lost=lost)
+            assert self.store.settle(holding, lasts, lost=lost) is expected
+
+    @rule(name=NAMES, task=TASKS, replaced=st.sampled_from(("", "A", "B", "C")), again=RARELY)
+    def withdraw(self, name: str, task: str, replaced: str, again: bool) -> None:
+        call = Unsent(name=name, task_id=task, replaced=replaced, stale=LASTS)
+        claim = self.model.of(name).claim
+        for _ in range(1 + again):
+            expected = self.model.withdraw(call)
+            assert self.store.withdraw_many([call]) == [expected]
+            if self.model.of(name).claim not in (claim, None):  # handed back, as a claim of its own
+                self.fences[name].append(self._shown(name).fence)
+                assert self.fences[name][-1] > self.fences[name][-2]
+                claim = self.model.of(name).claim
 
     @rule(
         holdings=st.lists(st.builds(Holding, name=NAMES, task_id=TASKS, token=MAYBE_TOKENS), max_size=4),
@@ -138,6 +150,11 @@ class Claims(RuleBasedStateMachine):
         holding = Holding(name=name, task_id=task, token=token)
         for _ in range(1 + again):
             assert self.store.requeue(holding, LASTS) is self.model.requeue(holding)
+
+    def _shown(self, name: str) -> Holding:
+        holding = self.store.holding(name)
+        assert holding is not None
+        return holding
 
     @precondition(lambda self: any(state.claim for state in self.model.names.values()))
     @rule(
@@ -163,10 +180,12 @@ class Claims(RuleBasedStateMachine):
             self.admit(name, newer, LASTS, window=False, replace_=True, proof="", again=False)
         elif way == "lose":
             token = token or data.draw(TOKENS)
-            self.settle(name, task, token, window=False, unsent=False, lost=True, again=False)
+            self.settle(name, task, token, window=False, lost=True, again=False)
+        elif way == "unsend":
+            replaced = data.draw(st.sampled_from(["", *self.model.of(name).replaced]))
+            self.withdraw(name, task, replaced, again=False)
         else:
-            unsent = way == "unsend"
-            self.settle(name, task, token, window=False, unsent=unsent, lost=False, again=False)
+            self.settle(name, task, token, window=False, lost=False, again=False)
 
     @precondition(lambda self: any(state.replaced for state in self.model.names.values()))
     @rule(data=st.data(), token=TOKENS)
@@ -175,7 +194,8 @@ class Claims(RuleBasedStateMachine):
             st.sampled_from([name for name, state in self.model.names.items() if state.replaced])
         )
         task = data.draw(st.sampled_from(sorted(self.model.of(name).replaced)))
-        self.start(name, task, token, LASTS, window=False, until_start=False, patient=False, again=False)
+        follows = data.draw(st.sampled_from(["", self.model.of(name).newest(task)]))
+        self.start(name, task, token, LASTS, False, False, False, False, follows)
 
     @rule(name=NAMES, task=TASKS)
     def open_window(self, name: str, task: str) -> None:

@@ -107,6 +107,24 @@ def test_body_may_call_another_unique_task(declare: Declare) -> None:
     assert not inner.is_processing((1,))
 
 
+@pytest.mark.parametrize(
+    "options", [{"unique": True}, {"ignore_task_after_success": True, "ignore_task_timedelta": 60}]
+)
+def test_duplicate_with_a_callback_of_a_task_that_runs_here_is_an_error(
+    declare: Declare, options: dict[str, Any]
+) -> None:
+    """Naive: it waits for that task to end, by calling itself."""
+
+    def outer(self: Any) -> Any:
+        duplicate = self.apply_async(link=tasks.note.si("called back"))
+        assert isinstance(duplicate.result, UniqueTaskConflict)
+        return f"{duplicate.state} for {duplicate.result.task_id}"
+
+    task = declare(outer, bind=True, **options)
+    result = task.delay()
+    assert result.get() == f"FAILURE for {result.id}"
+
+
 @pytest.mark.parametrize("way", ["autoretry", "retry"])
 @pytest.mark.parametrize("options", [{"unique": True}, {"unique": True, "ignore_task_timedelta": 60}, {}])
 def test_retries_keep_the_claim_and_run_to_the_end(

@@ -48,6 +48,18 @@ def test_window_by_hand_holds_though_the_body_fails(declare: Declare) -> None:
     assert [task.delay().state for _ in range(2)] == ["FAILURE", "IGNORED"]
 
 
+def test_retry_runs_though_its_task_has_opened_the_window(declare: Declare) -> None:
+    def retried(self: Any) -> str:
+        if not self.request.retries:
+            self.set_ignore_task()
+            raise self.retry(countdown=60)
+        return "done"
+
+    task = declare(retried, bind=True, ignore_task_timedelta=60)
+    assert task.delay().get() == "done"
+    assert task.delay().state == "IGNORED"
+
+
 @pytest.mark.parametrize("bad", [0, -1, timedelta(), "5"])
 def test_bad_window_by_hand_is_a_clear_error(declare: Declare, bad: Any) -> None:
     def by_hand(self: Any) -> None:

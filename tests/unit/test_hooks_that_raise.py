@@ -134,6 +134,43 @@ def test_replaced_task_keeps_its_claim_when_the_newer_one_is_not_sent(
     assert queue.ids() == [first.id], "the first is still to run"
 
 
+def test_claim_is_not_handed_back_to_a_task_that_was_dropped_meanwhile(
+    queue: Queue, declare: Declare
+) -> None:
+    """Naive: its message is gone, so that nobody would run for as long as a claim can last."""
+
+    class Slow(DjangoTask):
+        abstract = True
+
+        def on_invocation_trigger(self, _: Any, __: Any, ___: Any, task_id: str, *____: Any) -> None:
+            if queue.messages():  # a worker takes it, while this hook still works
+                (message,) = queue.messages()
+                name = message.headers["dce"]["name"]
+                start = Ask(name=name, task_id=message.task_id, token="worker", claim=60)
+                assert claim_store().start(start).verdict is Verdict.HELD
+                raise HookError
+
+    task = declare(body, base=Slow, unique=True, unique_on_conflict="replace")
+    task.delay("a")
+    with pytest.raises(HookError):
+        task.delay("a")
+    assert not task.is_processing(("a",))
+
+
+def test_second_message_of_a_task_id_that_is_not_sent_leaves_the_first_one_its_claim(
+    queue: Queue, declare: Declare, broken: Any
+) -> None:
+    task = declare(body, base=broken("on_invocation_trigger"), unique=True)
+    broken.on = False
+    task.apply_async(("a",), task_id="given")
+    broken.on = True
+    with pytest.raises(HookError):
+        task.apply_async(("a",), task_id="given")
+    broken.on = False
+    assert task.delay("a").id == "given"
+    assert queue.ids() == ["given"]
+
+
 def test_replaced_task_still_runs_when_the_newer_one_is_not_sent(
     queue: Queue, declare: Declare, broken: Any
 ) -> None:

@@ -74,6 +74,36 @@ def test_second_message_ends_no_claim_of_the_first(declare: Declare, leader: Lea
     assert task.is_processing(())
 
 
+def test_claim_that_was_made_for_the_second_message_ends_with_it(
+    declare: Declare, queue: Queue, leader: Leader
+) -> None:
+    """A leader that stood still sends its message when the other one has run: nobody else would end that claim."""
+    task = declare(body, unique=True)
+    slot_store().again(leader, "a", 100, slot_id(leader.name, "a", 100))
+    assert deliver(task, **header("s1")) == "SUCCESS"
+    task.apply_async((), task_id="id", headers=header("s2"))
+    (message,) = queue.messages()
+    assert task.is_processing(())
+    sent = {name: value for name, value in message.headers.items() if name.startswith("dce")}
+    assert deliver(task, **sent) == "IGNORED"
+    assert not task.is_processing(())
+    assert len(runs) == 1
+
+
+def test_second_message_that_finds_the_first_one_queued_ends_no_claim(
+    declare: Declare, queue: Queue, leader: Leader
+) -> None:
+    task = declare(body, unique=True)
+    slot_store().again(leader, "a", 100, slot_id(leader.name, "a", 100))
+    for sending in ("s1", "s2"):
+        task.apply_async((), task_id="id", headers=header(sending))
+    slot_store().start(leader.name, "a", 100, slot_id(leader.name, "a", 100), "s1")
+    (_, second) = queue.messages()
+    sent = {name: value for name, value in second.headers.items() if name.startswith("dce")}
+    assert deliver(task, **sent) == "IGNORED"
+    assert task.is_processing(())
+
+
 def test_message_that_is_not_beat_s_costs_nothing(declare: Declare, store_server: RedisServer) -> None:
     task = declare(body)
     with store_server.recording() as commands:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_celery_extensions.stores.base import Answer, Ask, Holding, Verdict
+from django_celery_extensions.stores.base import Answer, Ask, Holding, Unsent, Verdict
 
 if TYPE_CHECKING:
     from django_celery_extensions.stores.base import ClaimStore
@@ -110,6 +110,71 @@ def test_replaced_task_never_starts_though_the_newer_one_has_ended(store: ClaimS
     assert store.holding("n") is None
     assert store.admit(ask("C")).verdict is FREE
     assert store.start(ask("C", "v")).verdict is FREE
+
+
+def test_replaced_task_stays_replaced_as_long_as_its_own_claim_would_have_lasted(backend: Backend) -> None:
+    """A debounced call that was to come late: the newer claim, which ends sooner, must not take the mark along."""
+    store = backend.store
+    store.admit(ask("A", claim=60))
+    store.admit(ask("B", claim=backend.shortest, replace=True))
+    backend.let_end()
+    assert store.holding("n") is None
+    for _ in range(2):
+        assert store.start(ask("A", "t")) == Answer(verdict=HELD, task_id="B")
+
+
+def test_replaced_task_that_must_not_be_dropped_follows_the_last_one_and_then_runs(store: ClaimStore) -> None:
+    """Naive: it waits for the one that took its claim, which was replaced itself and never has a result."""
+    store.admit(ask("A"))
+    store.admit(ask("B", replace=True))
+    store.admit(ask("C", replace=True))
+    assert store.start(ask("A", "t")) == Answer(verdict=HELD, task_id="C")
+    store.start(ask("C", "u"))
+    assert store.start(ask("A", "t", follows="C")) == Answer(verdict=HELD, task_id="C")
+    store.settle(of("C", "u"))
+    for follows in ("", "B"):
+        assert store.start(ask("A", "t", follows=follows)) == Answer(verdict=HELD, task_id="C")
+    store.admit(ask("D"))
+    assert store.start(ask("A", "t", follows="C")) == Answer(verdict=HELD, task_id="D")
+    store.settle(of("D"))
+    assert store.start(ask("A", "t", follows="C")).verdict is FREE
+    assert held_by(store) == ("A", "t")
+
+
+def test_replaced_task_has_its_claim_again_when_the_newer_one_is_not_sent(store: ClaimStore) -> None:
+    before = store.admit(ask("A")).fence
+    store.admit(ask("B", replace=True))
+    store.admit(ask("C", replace=True))
+    unsent = [
+        Unsent(name="n", task_id=task, replaced=old, stale=60) for task, old in (("C", "B"), ("B", "A"))
+    ]
+    assert store.withdraw_many(unsent) == [True, True]
+    assert held_by(store) == ("A", "")
+    assert store.start(ask("A", "t")).fence > before
+    assert store.withdraw_many(unsent) == [False, False]
+    assert held_by(store) == ("A", "t")
+
+
+def test_claim_is_not_handed_back_to_a_task_that_was_told_it_may_not_start(store: ClaimStore) -> None:
+    """Naive: its message has been dropped, so that nobody would run, and nobody be admitted."""
+    store.admit(ask("A"))
+    store.admit(ask("B", replace=True))
+    assert store.start(ask("A", "t")).verdict is HELD
+    assert store.withdraw_many([Unsent(name="n", task_id="B", replaced="A", stale=60)]) == [True]
+    assert store.holding("n") is None
+
+
+def test_claim_that_a_third_task_has_by_then_is_not_handed_back(store: ClaimStore) -> None:
+    store.admit(ask("A"))
+    store.admit(ask("B", replace=True))
+    store.admit(ask("C", replace=True))
+    assert store.withdraw_many([Unsent(name="n", task_id="B", replaced="A", stale=60)]) == [False]
+    assert held_by(store) == ("C", "")
+
+
+def test_admitted_task_is_told_that_it_was_queued_already(store: ClaimStore) -> None:
+    assert store.admit(ask("A")).task_id == ""
+    assert store.admit(ask("A")).task_id == "A"
 
 
 def test_replace_never_takes_a_running_claim(store: ClaimStore) -> None:
@@ -413,10 +478,11 @@ def test_many_are_admitted_one_after_the_other(store: ClaimStore) -> None:
 def test_many_that_were_not_sent_end_their_own_claims_only(store: ClaimStore) -> None:
     store.admit_many([ask("A", name="a"), ask("B", name="b")])
     store.start(ask("C", "t", name="c"))
-    assert store.settle_many([of("A", name="a"), of("X", name="b"), of("C", name="c")]) == [
+    unsent = [Unsent(name=name, task_id=task) for name, task in (("a", "A"), ("b", "X"), ("c", "C"))]
+    assert store.withdraw_many(unsent) == [
         True,
         False,
         False,
     ]
     assert [store.holding(name) is not None for name in "abc"] == [False, True, True]
-    assert store.settle_many([]) == []
+    assert store.withdraw_many([]) == []

@@ -11,7 +11,7 @@ from django.db import connections
 
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import claim_store
-from django_celery_extensions.stores.base import Ask, Holding, Verdict
+from django_celery_extensions.stores.base import Ask, Holding, Unsent, Verdict
 from tests.servers import MemcachedServer, RedisServer, ValkeyServer
 from tests.servers_postgresql import PostgreSQLServer
 from tests.unit.stores import (
@@ -50,7 +50,7 @@ STEPS: dict[str, Callable[[ClaimStore], Any]] = {
     "renew": lambda store: store.renew([(Holding(name="n", task_id="A", token="t"), 60.0)]),
     "requeue": lambda store: store.requeue(Holding(name="n", task_id="A", token="t"), 60.0),
     "admit_many": lambda store: store.admit_many([ask("A"), ask("B")]),
-    "settle_many": lambda store: store.settle_many([Holding(name="n", task_id="A", token="")]),
+    "withdraw_many": lambda store: store.withdraw_many([Unsent(name="n", task_id="A")]),
     "open_window": lambda store: store.open_window("n", "A", 60),
     "holding": lambda store: store.holding("n"),
     "forget": lambda store: store.forget("n"),
