@@ -43,8 +43,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before a step is tried again that the store or the broker did not answer.
 RETRY_SECONDS = 0.5
-#: What can't be sent now and may be sent later. Anything else would be the same the next time.
-_LATER = (OperationalError, OSError, StoreUnavailable)
+#: What can't be sent now and may be sent later. Anything else would be the same the next time: an OSError is a hook's, as
+#: Celery makes an OperationalError of those of the broker.
+_LATER = (OperationalError, StoreUnavailable)
 
 
 class LockedPersistentScheduler(Scheduler):

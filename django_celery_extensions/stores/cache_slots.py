@@ -47,11 +47,11 @@ class CacheSlotStore(CacheStore, SlotStore):
     def open(self, leader: Leader, entries: Sequence[str]) -> Slots:
         """See :meth:`SlotStore.open`."""
         with self.step(leader.name):
-            verdict = self._verdict(leader)
-            if verdict is Verdict.FENCED:
-                return Slots(verdict=verdict)
+            held = self._cache.get(_key(leader.name, "leader"))
+            if held is not None and held[0] == leader.place and held[1] > leader.fence:
+                return Slots(verdict=Verdict.FENCED)
             self._write(_key(leader.name, "leader"), (leader.place, leader.fence))
-            return replace(self._read(leader.name, entries), empty=verdict is Verdict.GONE)
+            return replace(self._read(leader.name, entries), empty=held is None)
 
     def look(self, name: str, entries: Sequence[str]) -> Slots:
         """See :meth:`SlotStore.look`."""
@@ -139,7 +139,7 @@ class CacheSlotStore(CacheStore, SlotStore):
         if held is None:
             return Verdict.GONE
         place, fence = held
-        return Verdict.FENCED if place == leader.place and fence > leader.fence else Verdict.DONE
+        return Verdict.FENCED if place != leader.place or fence > leader.fence else Verdict.DONE
 
     def _read(self, name: str, entries: Sequence[str]) -> Slots:
         records = {}

@@ -21,7 +21,7 @@ def deliver_twice(live_app: Live) -> None:
         client.lpush("celery", message)
 
 
-@pytest.mark.parametrize("limit", [{"max_queue_waiting_time": 2}, {"expires": 2}])
+@pytest.mark.parametrize("limit", [{"max_queue_waiting_time": 2, "time_limit": 60}, {"expires": 2}])
 def test_copy_of_a_running_task_does_not_get_too_old(
     live_app: Live, make_worker: Any, limit: dict[str, Any]
 ) -> None:

@@ -453,6 +453,26 @@ def test_slot_waits_for_the_broker(
     assert caplog.text.count("beat can send again") == 1
 
 
+def test_error_of_a_hook_is_not_taken_for_a_broker_that_is_away(
+    make_beat: MakeBeat, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Naive: each OSError is the broker's, so that an entry whose hook can't open its file stays at its first slot."""
+
+    def open_file(*_: Any, **__: Any) -> None:
+        msg = "audit.log"
+        raise FileNotFoundError(msg)
+
+    beat = make_beat({"a": every(10)})
+    beat.run()
+    monkeypatch.setattr(tasks.note.__class__, "on_invocation_trigger", open_file)
+    beat.run(10)
+    assert "audit.log" in caplog.text
+    assert "beat can't send" not in caplog.text
+    monkeypatch.undo()
+    beat.run(10)
+    assert sent(queue) == [("a", 20)]
+
+
 def test_message_that_can_never_be_sent_stops_nobody(
     make_beat: MakeBeat, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,19 @@ def test_claimed_slot_is_known_to_the_next_leader(slots: SlotStore) -> None:
         assert (found.fence, found.sending, found.rule) == (OLD.fence, "s1", "r")
 
 
+def test_leader_is_refused_once_another_leads_by_another_store_of_leases(slots: SlotStore) -> None:
+    """Fences of two stores can't be compared: whoever opened last leads."""
+    elsewhere = Leader(name=NAME, place="zookeeper", fence=7)
+    slots.open(NEW, NAMES)
+    slots.open(elsewhere, NAMES)
+    assert slots.claim(NEW, claim(), [])[0] is Verdict.FENCED
+    assert slots.enter(NEW, {}, []) is Verdict.FENCED
+    assert slots.again(NEW, "a", 1, "id") is Verdict.FENCED
+    assert slots.claim(elsewhere, claim(), [])[0] is Verdict.DONE
+    assert slots.open(NEW, NAMES).verdict is Verdict.DONE
+    assert slots.claim(elsewhere, claim(slot=claim().slot + 1), [])[0] is Verdict.FENCED
+
+
 def test_slot_is_claimed_once(slots: SlotStore) -> None:
     slots.open(OLD, NAMES)
     assert slots.claim(OLD, claim(), [])[0] is Verdict.DONE

@@ -18,7 +18,7 @@ from django_celery_extensions.worker import Request
 from tests.project.celery import app
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Declare
+    from tests.unit.conftest import Declare, Queue
 
 
 def body(x: Any = None) -> Any:
@@ -71,6 +71,27 @@ def traced(task: Any) -> Any:
     """Return what becomes of a message of a task."""
     request = {"id": "i", "delivery_info": {}, "hostname": "test", "is_eager": False, "ignore_result": True}
     return build_tracer(task.name, task, app=app)("i", (7,), {}, request)
+
+
+def test_message_that_is_delivered_again_within_its_own_window_keeps_its_result(
+    declare: Declare, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Naive: it is ignored, and a backend that overwrites (django-celery-results) tells so of a task that succeeded."""
+    task = declare(body, ignore_task_after_success=True, **WINDOW)
+    stored: list[str] = []
+    backend, store = task.backend, task.backend.store_result
+
+    def spy(task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        stored.append(state)
+        return store(task_id, result, state, *args, **kwargs)
+
+    monkeypatch.setattr(backend, "store_result", spy)
+    for _ in range(2):
+        request = {"id": "i", "delivery_info": {}, "hostname": "test", "is_eager": False}
+        task.__trace__ = build_tracer(task.name, task, app=app)
+        task.__trace__("i", (7,), {}, request)
+    assert stored == ["SUCCESS"]
+    assert task.AsyncResult("i").result == 7
 
 
 @pytest.fixture
