@@ -18,6 +18,7 @@ from django_celery_extensions.timing import delay_until, queued_for
 from django_celery_extensions.validation import (
     check_arguments,
     check_compression,
+    check_headers,
     check_queue,
     check_serialisable,
     check_times,
@@ -113,12 +114,10 @@ class Plan:
         """Return a call with these arguments, whose result is in ``backend``; raises what is wrong with them."""
         task, given, options = self.task, dict(self.given), dict(self.options)
         given_arguments = (args, kwargs)
-        args = () if args is None else args
-        kwargs = {} if kwargs is None else kwargs
+        args, kwargs = args or (), kwargs or {}  # as Celery has it
         check_arguments(task, args, kwargs)
         call_id, task_id = new_ids()
-        given_id = options.get("task_id")
-        task_id = options["task_id"] = task_id if given_id is None else given_id
+        task_id = options["task_id"] = options.get("task_id") or task_id
         if self.is_checked and not (self.json and is_plain((*args, *kwargs, *kwargs.values()))):
             check_serialisable(task, args, kwargs, options)
         name = None if self.limits is None else unique_name(task, self.prefix, args, kwargs)
@@ -187,6 +186,7 @@ def _resolve(task: DjangoTask, options: dict[str, Any], *, send: Send, eager: bo
     if options:
         _resolve_queue(task, options)
         own, canvas = take_call_options(task.name, options), in_canvas(options)
+        check_headers(task, options)
         check_times(task, options)
         check_compression(task, options)
     limits = limits_of(task, own, options) if policy.guarded else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django_celery_extensions import events, sqs
 from django_celery_extensions.calls import Prepared, delay, lasts, plan
 from django_celery_extensions.exceptions import StoreUnavailable, UniqueTaskConflict
+from django_celery_extensions.forms import route_headers
 from django_celery_extensions.heartbeat import heartbeat
 from django_celery_extensions.invocation import (
     EXECUTION,
@@ -153,9 +154,10 @@ def publish(call: Prepared, answer: Answer, send: Send) -> None:
             header = replace(header, claimed=answer.fence > 0)
         elif "task_id" in call.given and answer.task_id != call.task_id:
             header = replace(header, made=answer.fence)
-        add_header(task, options, header)
     outer = sending.set(result)
     try:
+        if header is not None:
+            add_header(task, options, header)
         result.outcome = Outcome.TRIGGERED
         events.TRIGGERED.tell(task, *call.told, call.task_id, options, result)
         sent = send(*call.given_arguments, **options)
@@ -211,7 +213,10 @@ def resend(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], se
 
 def add_header(task: DjangoTask, options: dict[str, Any], header: Header) -> None:
     """Put our header among the options of a message, and the expiry that it speaks of."""
-    options["headers"] = {**(options.get("headers") or {}), HEADER: header.pack()}
+    headers = options.get("headers")
+    if headers is None:
+        headers = route_headers(task)
+    options["headers"] = {**headers, HEADER: header.pack()}
     if header.expires is not None and options.get("expires") is None:
         options["expires"] = header.expires + delay(task, options)
 

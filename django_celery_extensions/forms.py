@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from celery.app import amqp, base, routes, task
 from celery.app.defaults import DEFAULTS
+from celery.utils import nodenames, saferepr
 from kombu import connection, messaging
+from kombu.pools import ProducerPool
 
 from django_celery_extensions import redis_channel
 from django_celery_extensions.records import record
@@ -48,14 +51,18 @@ _CODE: tuple[tuple[Any, str], ...] = (
     (base.Celery, "send_task"),
     (base.Celery, "producer_or_acquire"),
     (amqp.AMQP, "as_task_v2"),
+    (amqp, "saferepr"),
+    (amqp, "anon_nodename"),
     (amqp.AMQP, "_create_task_sender"),
     (routes.Router, "route"),
+    (routes.Router, "expand_destination"),
     (messaging.Producer, "publish"),
     (messaging.Producer, "_publish"),
     (messaging.Producer, "_prepare"),
+    (messaging.Producer, "maybe_declare"),
     (connection.Connection, "ensure"),
 )
-_MODULES = (task, base, amqp, routes, messaging, connection)
+_MODULES = (task, base, amqp, routes, messaging, connection, nodenames, saferepr)
 #: Modules of the result backends that need no producer to be told of a call.
 _BACKENDS = ("celery.backends.base", "celery.backends.redis")
 #: How deep the arguments are shown: for Celery 5.7 a setting.
@@ -67,6 +74,21 @@ if _LEVELS in DEFAULTS:
 #: What Celery makes of the configuration once.
 _KEPT = ("router", "create_task_message", "send_task_message")
 _saferepr: Any = vars(amqp)["saferepr"]
+
+
+def route_headers(task: DjangoTask) -> Mapping[str, Any]:
+    """Return the headers that the static route of a task has for its messages; Celery lets those of a call replace them.
+
+    What a router would say that is a function is not asked for: it may say something else each time.
+    """
+    for route in _kept(task.app.amqp, "router").routes:
+        if type(route) is not routes.MapRoute:
+            break
+        found = route(task.name)
+        if found is not None:
+            headers: Mapping[str, Any] = found.get("headers") or {}
+            return headers
+    return {}
 
 
 def kind_of(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -91,11 +113,19 @@ def state_of(
 
     ``settings`` are the values of :data:`SETTINGS`.
     """
+    celerys: Any = task
     app: Any = task.app
     amqp_, ignored = app.amqp, options.get("ignore_result", task.ignore_result)
+    router = _kept(amqp_, "router")
     return (
         by_celery,
+        task.shadow_name,
+        celerys._get_exec_options(),  # noqa: SLF001 - what Celery keeps of the attributes of the task
         app.send_task,
+        app.producer_or_acquire,
+        ProducerPool.Producer,
+        router.route,
+        *router.routes,
         *[_kept(amqp_, name) for name in _KEPT],
         os.getpid(),  # a part of the header "origin"
         task.priority,
@@ -148,6 +178,8 @@ class Form:
     """A message of one kind, to be filled in."""
 
     state: tuple[Any, ...]
+    #: The queue as the app knew it.
+    declared: Any
     #: The last part of the body: callbacks, of which there are none.
     embed: Any
     headers: dict[str, Any]
@@ -232,12 +264,19 @@ def _is_plain(value: Any) -> bool:
 
 
 class Watch:
-    """A producer that Celery sends one message through, and that remembers what it was given."""
+    """A producer that Celery sends one message through, and that remembers what it was given.
 
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
+    ``take`` gives the producer, when Celery wants one.
+    """
+
+    def __init__(self, take: Callable[[], Any]) -> None:
+        self._take = take
         self._seen: Message | None = None
         self._given: dict[str, Any] = {}
+
+    @cached_property
+    def _producer(self) -> Any:
+        return self._take()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
@@ -257,16 +296,15 @@ class Watch:
         seen, given, own = self._seen, self._given, options.get("headers") or {}
         if (
             seen is None
-            or not _is_celerys(task, state[0])
             or not _is_simple(seen, given)
             or not own.keys().isdisjoint(app.amqp.as_task_v2("", task.name).headers)
-            or not (seen.headers["ignore_result"] or type(app.backend).on_task_call.__module__ in _BACKENDS)
             or not redis_channel.declared(self._producer.channel, given["routing_key"])
         ):
             return None
         _, mode = self._producer._delivery_details("", given["delivery_mode"])  # noqa: SLF001 - as kombu does
         form = Form(
             state=state,
+            declared=given["declare"][0],
             embed=seen.body[2],
             headers={name: value for name, value in seen.headers.items() if name not in own},
             properties=seen.properties,
@@ -282,8 +320,11 @@ class Watch:
         return form if same else None
 
 
-def _is_celerys(task: Any, by_celery: Any) -> bool:
-    """Tell whether all that is not called is what Celery and kombu wrote, and makes the same of the same call."""
+def is_celerys(task: Any, options: Mapping[str, Any], by_celery: Any) -> bool:
+    """Tell whether all that is not called is what Celery and kombu wrote, and makes the same of the same call.
+
+    Nothing else is called either while Celery sends the first message with a producer that we hold.
+    """
     app = task.app
     router = app.amqp.router
     used = [by_celery, task._get_exec_options, task.shadow_name]  # noqa: SLF001 - Celery has no public way
@@ -293,7 +334,15 @@ def _is_celerys(task: Any, by_celery: Any) -> bool:
     return (
         type(app.amqp) is amqp.AMQP
         and app.amqp.create_task_message == app.amqp.as_task_v2
+        and (type(router), type(app.amqp.queues)) == (routes.Router, amqp.Queues)
         and all(type(route) is routes.MapRoute for route in router.routes)
+        and not route_headers(task)  # which those of a call replace
+        and ProducerPool.Producer is messaging.Producer
+        and type(app).producer_pool is base.Celery.producer_pool
+        and (
+            bool(options.get("ignore_result", task.ignore_result))
+            or type(app.backend).on_task_call.__module__ in _BACKENDS
+        )
         and not app.conf.task_send_sent_event
         and getattr(task, "_dump_pydantic_arguments", None) is None
         and all(type(one) is MethodType and one.__func__ in code for one in used)

@@ -13,6 +13,7 @@ somebody patched.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -20,7 +21,16 @@ from celery.app import amqp
 
 from django_celery_extensions import redis_channel
 from django_celery_extensions.celery_config import configured
-from django_celery_extensions.forms import SETTINGS, Filling, Form, Message, Watch, kind_of, state_of
+from django_celery_extensions.forms import (
+    SETTINGS,
+    Filling,
+    Form,
+    Message,
+    Watch,
+    is_celerys,
+    kind_of,
+    state_of,
+)
 from django_celery_extensions.running import running_task
 from django_celery_extensions.texts import encoded_body, text_of
 
@@ -55,10 +65,24 @@ def send(task: DjangoTask, args: Any, kwargs: Any, options: dict[str, Any], by_c
             return _result(task, options["task_id"], running, ignored=form.ignored)
     if state is None:
         return by_celery(args, kwargs, **options)
-    with app.producer_or_acquire() as producer:
-        watch = Watch(producer)
-        result = by_celery(args, kwargs, producer=watch, **options)
-        _forms(app)[kind] = watch.form(task, args or (), kwargs or {}, options, state)
+    with ExitStack() as stack:
+        watch = Watch(lambda: stack.enter_context(app.producer_or_acquire()))
+        return _watched(watch, task, kind, args, kwargs, options, by_celery, state)
+
+
+def _watched(
+    watch: Watch,
+    task: DjangoTask,
+    kind: Any,
+    args: Any,
+    kwargs: Any,
+    options: Any,
+    by_celery: Send,
+    state: Any,
+) -> Any:
+    """Let Celery send the first message of a kind, and make the form of it."""
+    result = by_celery(args, kwargs, producer=watch, **options)
+    _forms(task.app)[kind] = watch.form(task, args or (), kwargs or {}, options, state)
     return result
 
 
@@ -86,10 +110,8 @@ class Collecting:
             if form is not None and not redis_channel.is_declared(self._channel, form.queue):
                 form = None
             if form is None and state is not None:
-                watch = Watch(self)
-                result = by_celery(args, kwargs, producer=watch, **options)
-                _forms(task.app)[kind] = watch.form(task, args or (), kwargs or {}, options, state)
-                return result
+                watch = Watch(lambda: self)
+                return _watched(watch, task, kind, args, kwargs, options, by_celery, state)
             self._known[kind] = form
         form = self._known[kind]
         if form is not None:
@@ -129,7 +151,17 @@ def _form_of(
     if forms is None or (form is None and (kind in forms or len(forms) >= MOST)):
         return None, None
     state = state_of(task, options, by_celery, settings)
-    return (form if form is not None and form.state == state else None), state
+    if form is not None and form.state == state and _queue(app, form.queue) is form.declared:
+        return form, state
+    if not is_celerys(task, options, by_celery):
+        forms[kind] = None
+        return None, None
+    return None, state
+
+
+def _queue(app: Any, name: str) -> Any:
+    queues: Any = app.amqp.queues
+    return dict.get(queues, name) if name not in queues.aliases else queues[name]
 
 
 def _forms(app: Any) -> Any:

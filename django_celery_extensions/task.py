@@ -79,6 +79,18 @@ _APPLY_ASYNC_ARGUMENTS = ("task_id", "producer", "link", "link_error", "shadow")
 _APPLY_ARGUMENTS = ("link", "link_error", "task_id", "retries", "throw", "logfile", "loglevel", "headers")
 
 
+def _name(names: Sequence[str], values: Sequence[Any], options: dict[str, Any]) -> None:
+    """Put arguments given by position among the options; raises ``TypeError`` where Python would."""
+    if len(values) > len(names):
+        msg = f"at most {len(names) + 2} positional arguments are taken, and {len(values) + 2} were given"
+        raise TypeError(msg)
+    for name, value in zip(names, values, strict=False):
+        if name in options:
+            msg = f"multiple values for argument {name!r}"
+            raise TypeError(msg)
+        options[name] = value
+
+
 class DjangoTask(Hooks, _Task):
     """Base class for tasks: ``@app.task(base=DjangoTask, unique=True)``.
 
@@ -175,7 +187,7 @@ class DjangoTask(Hooks, _Task):
         ``unique_on_conflict="raise"``), ``StoreUnavailable`` if the cache can't be reached, and whatever Celery raises.
         """
         if positional:
-            options.update(zip(_APPLY_ASYNC_ARGUMENTS, positional, strict=False))
+            _name(_APPLY_ASYNC_ARGUMENTS, positional, options)
         if options.get("retries"):
             return resend(self, args, kwargs, options, self.send)
         return dispatch(self, args, kwargs, options, send=self.send, eager=self.eager)
@@ -238,7 +250,7 @@ class DjangoTask(Hooks, _Task):
         **options: Any,
     ) -> Any:
         """Run the task here and now; a unique one claims its key first."""
-        options.update(zip(_APPLY_ARGUMENTS, positional, strict=False))
+        _name(_APPLY_ARGUMENTS, positional, options)
         current = sending.get()
         inner = isinstance(current, EagerInvocationResult) and current.id == options.get("task_id")
         if inner or options.get("retries"):  # from task_always_eager, or a retry of an eager run

@@ -31,6 +31,18 @@ def check_arguments(task: DjangoTask, args: Any, kwargs: Any) -> None:
     task.check_call(args, kwargs)
 
 
+def check_headers(task: DjangoTask, options: dict[str, Any]) -> None:
+    """Make a dictionary of headers that are pairs; raise :class:`InvalidOption` for what can't be headers."""
+    headers = options.get("headers")
+    if headers is None or isinstance(headers, Mapping):
+        return
+    try:
+        options["headers"] = dict(headers)
+    except (TypeError, ValueError) as exc:
+        msg = f"{task.name}: headers is {headers!r}; give a mapping"
+        raise InvalidOption(msg) from exc
+
+
 def check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
     """Raise :class:`InvalidOption` for a time that Celery could make nothing of when it sends the message."""
     kinds: dict[str, tuple[type, ...]] = {
@@ -41,6 +53,8 @@ def check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
     }
     for name in kinds.keys() & options.keys():
         value = options[name]
+        if value is False and name == "countdown":
+            continue  # as in "late and 30": there is none
         if value is not None and (isinstance(value, bool) or not isinstance(value, kinds[name])):
             wanted = " or ".join(kind.__name__ for kind in kinds[name])
             msg = f"{task.name}: {name} is {value!r}; give {wanted}"
@@ -56,7 +70,7 @@ def check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
 def check_compression(task: DjangoTask, options: Mapping[str, Any]) -> None:
     """Raise :class:`InvalidOption` for a compression that kombu does not know."""
     name = options.get("compression")
-    if name is None:
+    if not name:
         return
     try:
         compression.get_encoder(name)
@@ -67,13 +81,16 @@ def check_compression(task: DjangoTask, options: Mapping[str, Any]) -> None:
 
 def check_queue(task: DjangoTask, queue: Any) -> None:
     """Raise ``QueueNotFound`` as Celery will."""
-    if not isinstance(queue, str):
+    if not isinstance(queue, str) or not queue:
         return
     app = task.app
     (create,) = configured(app, "task_create_missing_queues")
-    if not create and queue not in app.amqp.queues:
-        msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
-        raise QueueNotFound(msg)
+    if not create:
+        try:
+            app.amqp.queues[queue]  # knows aliases as well
+        except KeyError:
+            msg = f"{task.name}: queue {queue!r} is not in task_queues ({', '.join(app.amqp.queues)})"
+            raise QueueNotFound(msg) from None
 
 
 def check_serialisable(task: DjangoTask, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:

@@ -117,6 +117,51 @@ def test_our_options_do_not_reach_celery(queue: Queue) -> None:
     assert not CALL_OPTIONS & {*message.headers, *message.properties}
 
 
+@pytest.mark.parametrize("way", ["apply_async", "apply_async_on_commit", "apply_async_many"])
+@pytest.mark.parametrize("headers", [5, "ab", [1]])
+@pytest.mark.django_db(transaction=True)
+def test_headers_that_are_none_are_refused(queue: Queue, heard: Heard, way: str, headers: Any) -> None:
+    """Naive: they are met when the message is made, and the claim stays."""
+    args = [("a",), ("b",)] if way == "apply_async_many" else ("a",)
+    with pytest.raises(InvalidOption, match="headers is "):
+        getattr(tasks.silent, way)(args, headers=headers)
+    assert heard.names == []
+    assert not tasks.silent.is_processing(("a",))
+
+
+@pytest.mark.parametrize("task", [tasks.add, tasks.silent])
+def test_headers_may_be_pairs(queue: Queue, task: Any) -> None:
+    task.apply_async((1, 2)[: 1 + (task is tasks.add)], headers=[("x", 1)])
+    (message,) = queue.messages()
+    assert message.headers["x"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"task_id": ""}, {"task_id": 0}, {"compression": ""}, {"queue": ""}, {"countdown": False}],
+    ids=str,
+)
+def test_what_celery_takes_for_not_given_is_not_given(queue: Queue, options: dict[str, Any]) -> None:
+    for number in range(2):
+        result = tasks.silent.apply_async((number,), **options)
+        message = queue.messages()[-1]
+        assert message.task_id == result.id
+        assert len(result.id) == 36
+        assert message.headers["eta"] is None
+    assert tasks.silent.apply_async([], {}).outcome == "triggered"
+    assert tasks.silent.apply_async({}, []).outcome == "unique"
+
+
+def test_surplus_positional_arguments_are_refused(queue: Queue) -> None:
+    with pytest.raises(TypeError, match="at most 7 positional arguments are taken, and 8 were given"):
+        tasks.silent.apply_async((), {}, "id", None, None, None, None, "surplus")
+    with pytest.raises(TypeError, match="multiple values for argument 'task_id'"):
+        tasks.silent.apply_async((), {}, "id", task_id="other")
+    with pytest.raises(TypeError, match="at most 10 positional"):
+        tasks.silent.apply((), {}, *range(9))
+    assert queue.ids() == []
+
+
 @pytest.mark.parametrize("args", ["abc", 5, {"x": 1}, {1, 2}, b"a"])
 @pytest.mark.parametrize("task", [tasks.add, tasks.silent])
 def test_arguments_that_are_no_sequence_are_refused(heard: Heard, task: Any, args: Any) -> None:

@@ -280,6 +280,35 @@ def test_static_routes_are_in_the_form(wire: Wire, live_app: Live, task: Any) ->
     assert wire.short == 1
 
 
+@pytest.mark.parametrize("first", [None, {"y": 2}])
+def test_headers_of_a_static_route_are_those_that_celery_gives(
+    wire: Wire, live_app: Live, task: Any, first: dict[str, int] | None
+) -> None:
+    """Celery lets the headers of a call replace them. Naive: those of the first message are in the form."""
+    live_app.settings.CELERY_TASK_ROUTES = {"declared.*": {"queue": "routed", "headers": {"x": 1}}}
+    vars(live_app.app).pop("amqp", None)
+    learned(task, headers=first)
+    for headers in (None, {"y": 2}, {}):
+        theirs = wire.since(lambda given=headers: by_celery(task, (), {}, task_id=ID, headers=given))
+        assert wire.since(lambda given=headers: task.send((), {}, task_id=ID, headers=given)) == theirs
+    assert wire.short == 0
+
+
+def test_unique_task_has_the_headers_of_its_route_too(wire: Wire, live_app: Live, declare: Declare) -> None:
+    """Naive: our own header replaces them."""
+
+    def body(x: int) -> None:
+        pass
+
+    task = declare(body, unique=True)
+    live_app.settings.CELERY_TASK_ROUTES = {"declared.*": {"headers": {"x": 1}}}
+    vars(live_app.app).pop("amqp", None)
+    sent = wire.since(lambda: [task.delay(1), task.delay(2), task.apply_async((3,), headers={"y": 2})])
+    headers = [json.loads(raw)["headers"] for raw in reversed(sent["celery"])]
+    assert [each.get("x") for each in headers] == [1, 1, None]
+    assert all(each["dce"]["claimed"] for each in headers)
+
+
 def test_result_is_the_callers_own(wire: Wire, task: Any) -> None:
     task.delay()
     result = task.delay()
@@ -370,7 +399,10 @@ def test_receiver_that_comes_later_is_told(wire: Wire, task: Any, signal: Any) -
         "celery.app.task.Task.apply_async",
         "celery.app.base.Celery.send_task",
         "celery.app.amqp.AMQP.as_task_v2",
+        "celery.app.amqp.saferepr",
+        "celery.app.amqp.anon_nodename",
         "celery.app.routes.Router.route",
+        "celery.app.routes.Router.expand_destination",
         "kombu.messaging.Producer.publish",
         "kombu.messaging.Producer._publish",
         "kombu.transport.redis.Channel._put",
@@ -495,6 +527,116 @@ def test_base_class_between_is_asked(wire: Wire, live_app: Live, declare: Declar
         task.delay()
     assert len(calls) == 3
     assert wire.short == 0
+
+
+@pytest.fixture
+def one_connection(live_app: Live) -> Iterator[None]:
+    """A pool of one connection to the broker."""
+    live_app.settings.CELERY_BROKER_POOL_LIMIT = 1
+    kombu.pools.reset()
+    live_app.app._pool = None
+    vars(live_app.app).pop("amqp", None)
+    yield
+    kombu.pools.set_limit(10, force=True, reset_after=True)
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_router_may_use_the_broker(live_app: Live, task: Any) -> None:
+    """Naive: the first message of a kind is sent with a connection that was taken before the router is asked."""
+
+    def route(*_: Any, **__: Any) -> dict[str, str]:
+        with live_app.app.connection_or_acquire() as connection:
+            connection.default_channel._size("celery")
+        return {"queue": "celery"}
+
+    live_app.settings.CELERY_TASK_ROUTES = [route]
+    vars(live_app.app).pop("amqp", None)
+    assert ends(task.delay)
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_base_class_between_may_send_something_else(live_app: Live, task: Any, declare: Declare) -> None:
+    from django_celery_extensions.task import DjangoTask
+
+    class Between(celery.app.task.Task):
+        abstract = True
+
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            result = super().apply_async(*args, **options)
+            celery.app.task.Task.apply_async(task)
+            return result
+
+    class Ours(DjangoTask, Between):
+        abstract = True
+
+    def other() -> None:
+        pass
+
+    assert ends(declare(other, base=Ours).delay)
+
+
+def ends(call: Callable[[], Any]) -> bool:
+    """Tell whether a call comes to an end."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(5)
+    return not thread.is_alive()
+
+
+def test_result_backend_that_publishes_is_asked(
+    wire: Wire, live_app: Live, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_task_call(producer: Any, task_id: str) -> None:
+        producer.publish({"audit": task_id}, routing_key="audit", serializer="json")
+
+    on_task_call.__module__ = "project.backends"
+    monkeypatch.setattr(type(live_app.app.backend), "on_task_call", staticmethod(on_task_call))
+    sent = wire.since(lambda: [task.delay() for _ in range(3)])
+    assert {queue: len(raw) for queue, raw in sent.items()} == {"celery": 3, "audit": 3}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_producer_of_a_project_sends(
+    wire: Wire, live_app: Live, task: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    class Counting(kombu.Producer):
+        count = 0
+
+        def publish(self, *args: Any, **options: Any) -> Any:
+            Counting.count += 1
+            return super().publish(*args, **options)
+
+    if when == "after":
+        learned(task)
+    monkeypatch.setattr(kombu.pools.ProducerPool, "Producer", Counting)
+    kombu.pools.reset()
+    live_app.app._pool = None
+    vars(live_app.app).pop("amqp", None)
+    for _ in range(3):
+        task.delay()
+    assert Counting.count == 3
+
+
+def test_what_the_task_says_later_is_seen(wire: Wire, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned(task)
+    learned(task)
+    monkeypatch.setattr(type(task), "shadow_name", lambda *_: "later", raising=False)
+    (raw,) = wire.since(task.delay)["celery"]
+    assert json.loads(raw)["headers"]["shadow"] == "later"
+
+
+def test_queue_that_was_defined_anew_is_used(wire: Wire, live_app: Live, task: Any) -> None:
+    learned(task, queue="renamed")
+    learned(task, queue="renamed")
+    live_app.app.amqp.queues.add(
+        kombu.Queue("renamed", kombu.Exchange("other", delivery_mode=1), routing_key="x")
+    )
+    try:
+        theirs = wire.since(lambda: by_celery(task, (), {}, task_id=ID, queue="renamed"))
+        assert wire.since(lambda: task.send((), {}, task_id=ID, queue="renamed")) == theirs
+        assert json.loads(theirs["renamed"][0])["properties"]["delivery_mode"] == 1
+    finally:
+        del live_app.app.amqp.queues["renamed"]
 
 
 def test_router_that_is_a_function_is_asked(wire: Wire, live_app: Live, task: Any) -> None:

@@ -6,6 +6,7 @@ import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import kombu
 import pytest
 from celery.exceptions import QueueNotFound
 from django.db import transaction
@@ -167,6 +168,13 @@ def test_unknown_queue_of_a_task_is_refused_at_the_call(
         with pytest.raises(QueueNotFound, match="nope"):
             task.delay_on_commit(1)
         transaction.set_rollback(True)
+
+
+def test_alias_of_a_queue_is_known(queue: Queue, settings: SettingsWrapper, known_queues_only: None) -> None:
+    settings.CELERY_TASK_QUEUES = [kombu.Queue("celery", alias="nick")]
+    vars(app).pop("amqp", None)
+    result = tasks.silent.apply_async(("a",), queue="nick")
+    assert queue.ids("celery") == [result.id]
 
 
 def test_unknown_queue_leaves_no_claim(queue: Queue, declare: Declare, known_queues_only: None) -> None:
