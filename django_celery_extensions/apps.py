@@ -19,13 +19,14 @@ class DjangoCeleryExtensionsConfig(AppConfig):
     def ready(self) -> None:
         """Set the library up; everything else happens when it is used."""
         # They import tasks and models, which are there only now.
-        from django_celery_extensions import checks, commands, production_checks  # noqa: PLC0415
+        from django_celery_extensions import checks, commands, production_checks, worker  # noqa: PLC0415
 
         if settings.CELERY_SETTINGS is not None:
             import_string(settings.CELERY_SETTINGS)
         if settings.CELERY_AUTODISCOVER:
             current_app.autodiscover_tasks(force=True)
         commands.make_command_tasks()
+        worker.watch_unknown()
         for check in (*checks.CHECKS, *production_checks.CHECKS):
             register(check, "django_celery_extensions")
         for check in production_checks.DEPLOY_CHECKS:

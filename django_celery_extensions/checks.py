@@ -19,7 +19,7 @@ from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_set
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
 from django_celery_extensions.leadership import durations
 from django_celery_extensions.locks import LockTask
-from django_celery_extensions.options import limits_of, unknown_options
+from django_celery_extensions.options import idle_options, limits_of, unknown_options
 from django_celery_extensions.stores import claim_store, zookeeper
 from django_celery_extensions.task import DjangoTask
 from django_celery_extensions.timetable import entry_of, plan_of
@@ -180,7 +180,7 @@ def check_commands(**_: object) -> list[CheckMessage]:
 
 
 def check_tasks(**_: object) -> list[CheckMessage]:
-    """W006: options that nobody knows. E008: no CELERY_TASK_CHECKER. And whatever that finds."""
+    """W006: options that nobody knows. W028: options that do nothing. E008: no CELERY_TASK_CHECKER. And whatever that finds."""
     found: list[CheckMessage] = []
     try:
         checker = (
@@ -198,6 +198,11 @@ def check_tasks(**_: object) -> list[CheckMessage]:
                 msg = f"{task.name}: the option {option!r} is known neither to Celery nor to django_celery_extensions."
                 hint = "Declare it on a base class of the task if it is an attribute of your own."
                 found.append(Warning(msg, hint=hint, id="django_celery_extensions.W006"))
+            idle = idle_options(task)
+            if idle:
+                msg = f"{task.name}: {', '.join(idle)} of a task that is not unique: its duplicates are sent and run."
+                hint = "Give it unique=True, or remove what it does not need."
+                found.append(Warning(msg, hint=hint, id="django_celery_extensions.W028"))
         message = None if checker is None else checker(task.name, task)
         if message is not None:
             found.append(message)

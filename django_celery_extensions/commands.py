@@ -181,6 +181,9 @@ def unknown_commands(names: Iterable[str]) -> Iterable[tuple[str, str | None]]:
 def _split(
     command_args: Sequence[Any] | None = None, **options: Any
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if command_args is not None and not isinstance(command_args, (list, tuple)):
+        msg = f"command_args is {command_args!r}; give a list or tuple of arguments"
+        raise CommandTaskError(msg)
     return command_args or (), options
 
 

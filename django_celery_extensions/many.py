@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from django_celery_extensions.results import InvocationResult
     from django_celery_extensions.task import DjangoTask
 
-    Call = Sequence[Any] | tuple[Sequence[Any] | None, Mapping[str, Any] | None]
+    _Split = tuple[Sequence[Any] | None, Mapping[str, Any] | None]
+    Call = Sequence[Any] | _Split
 
 
 def dispatch_many(
@@ -35,9 +36,11 @@ def dispatch_many(
     eager: bool,
     progress: Progress | None = None,
     when: Callable[[list[Prepared]], None] | None = None,
+    alone: bool = False,
 ) -> list[InvocationResult]:
     """Take many calls of one task from asking to sending; return their results in order.
 
+    ``alone``: a call is its positional arguments, and nothing else.
     ``when`` takes the calls that have been checked, and sees to the rest at the commit. None: at once.
     Raises :class:`ManyNotSent` where not all were sent, and what is wrong with a call as it is.
     """
@@ -45,9 +48,13 @@ def dispatch_many(
         if options.get(name) is not None:
             msg = f"{task.name}: many calls can't share the {name} {options[name]!r}"
             raise InvalidOption(msg)
+    told: Any = progress
+    if told is not None and not callable(told):
+        msg = f"{task.name}: progress is {told!r}; give a function of (done, total)"
+        raise InvalidOption(msg)
     made = plan(task, dict(options), send=send, eager=eager, later=True)
     made.store()  # as in a single call: what is wrong with it is an error now
-    prepared = list(_prepared(made, calls))
+    prepared = list(_prepared(made, calls, _alone if alone else _arguments))
     results = [call.result for call in prepared]
     _tell_applied(prepared, on_commit=when is not None)
     if when is not None:
@@ -57,10 +64,10 @@ def dispatch_many(
     return results
 
 
-def _prepared(planned: Plan, calls: Iterable[Call]) -> Iterator[Prepared]:
+def _prepared(planned: Plan, calls: Iterable[Call], split: Callable[[Any], _Split]) -> Iterator[Prepared]:
     number, backend = 0, planned.task.backend  # that of the thread that calls
     try:
-        for number, arguments in enumerate(map(_arguments, calls)):  # noqa: B007 - told where it failed
+        for number, arguments in enumerate(map(split, calls)):  # noqa: B007 - told where it failed
             yield planned.call(*arguments, backend)
     except Exception as exc:
         if hasattr(exc, "add_note"):  # from Python 3.11 on
@@ -74,7 +81,11 @@ def _tell_applied(calls: list[Prepared], *, on_commit: bool) -> None:
         events.APPLIED.tell(call.plan.task, *call.told, call.given, call.result)
 
 
-def _arguments(call: Any) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None]:
+def _alone(call: Any) -> _Split:
+    return call, None
+
+
+def _arguments(call: Any) -> _Split:
     """Return args and kwargs of one of many: a tuple of both, or args alone."""
     match call:
         case (None | list() | tuple(), None | dict() | Mapping()) if isinstance(call, tuple):

@@ -83,6 +83,19 @@ def unknown_options(task: Task[..., Any]) -> list[str]:
     )
 
 
+#: Options that mean something to a unique task only; the keys to one with an ignore window as well.
+_OF_UNIQUE = ("stale_time_limit", "unique_on_conflict", "unique_on_store_error", "unique_until")
+_OF_KEYS = ("unique_key_generator", "unique_keys")
+
+
+def idle_options(task: Any) -> list[str]:
+    """Return the options that a task's own declaration gives it, and that do nothing as it is not unique."""
+    if task.policy.unique:
+        return []
+    idle = _OF_UNIQUE if task.policy.guarded else (*_OF_UNIQUE, *_OF_KEYS)
+    return [name for name in sorted(idle) if vars(type(task)).get(name) is not None]
+
+
 def take_call_options(task_name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options that are ours out of those of a call.
 
@@ -195,7 +208,7 @@ def policy_of(task: Any) -> Policy:
         msg = f"{name}: ignore_task_after_success needs an ignore_task_timedelta, how long calls are ignored"
         raise TaskConfigurationError(msg)
     for index, delay in enumerate(retry_delays(name, task.default_retry_delays) or ()):
-        seconds(delay, f"{name}: default_retry_delays[{index}]")
+        seconds(delay, f"{name}: default_retry_delays[{index}]", or_none=True)
     return Policy(
         unique=task.unique,
         until_start=task.unique_until == "start",

@@ -50,6 +50,20 @@ def settle(holding: Holding, *, lost: bool = False) -> None:
     claim_store(eager=True).settle(holding, lost=lost)
 
 
+def give_up(header: Header) -> None:
+    """End the claim of a message that the worker drops without knowing its task."""
+    end = partial(settle, Holding(name=header.name, task_id=header.task_id, token=""))
+    try:
+        end()
+    except StoreUnavailable as exc:
+        heartbeat.owe(end)
+        logger.warning(
+            "the claim of %s is settled when the store is back: %s", header.name, exc, extra=header.log_extra
+        )
+    except CeleryError as exc:  # the cache can't be used
+        logger.warning("the claim of %s ends by itself: %s", header.name, exc, extra=header.log_extra)
+
+
 def queued_again(task: DjangoTask, header: Header, expires: Any, countdown: float = 0.0) -> float:
     """Return the seconds that a claim lasts whose message goes back to the queue; ``expires`` is the message's."""
     return queued_for(header.stale, countdown, expires, task.app.now())

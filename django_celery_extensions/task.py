@@ -20,7 +20,7 @@ from django_celery_extensions.commits import check_database, many_on_commit, one
 from django_celery_extensions.config import settings
 from django_celery_extensions.delivery import deliver, leave_to_worker
 from django_celery_extensions.dispatch import dispatch, resend, sending
-from django_celery_extensions.exceptions import NotTriggeredCeleryError, TaskConfigurationError
+from django_celery_extensions.exceptions import InvalidOption, NotTriggeredCeleryError, TaskConfigurationError
 from django_celery_extensions.guard import guard
 from django_celery_extensions.hooks import Hooks
 from django_celery_extensions.invocation import EXECUTION
@@ -38,6 +38,7 @@ from django_celery_extensions.options import (
 from django_celery_extensions.results import EagerInvocationResult, InvocationResult
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.timing import retry_eta, seconds
+from django_celery_extensions.validation import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,6 +129,8 @@ class DjangoTask(Hooks, _Task):
     queue: Queue = Queue()
     if TYPE_CHECKING:
         max_retries: int | None  # set for subclasses below
+
+        def delay(self, *args: Any, **kwargs: Any) -> InvocationResult: ...
 
     _policy: ClassVar[Policy | None] = None
 
@@ -233,6 +236,9 @@ class DjangoTask(Hooks, _Task):
         hook ``on_invocation_timeout`` is called and ``celery.exceptions.TimeoutError`` is raised. If the task stores
         no result, ``ResultBackendMissing`` is raised before anything is claimed or sent.
         """
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            msg = f"{self.name}: timeout is {timeout!r}; give a number of seconds, or None to wait for ever"
+            raise InvalidOption(msg)
         if not self.eager and diversion.take is None:
             result_backends.require_result(self, options)
         result = self.apply_async(args, kwargs, **options)
@@ -261,7 +267,9 @@ class DjangoTask(Hooks, _Task):
         self, args_list: Iterable[Sequence[Any]], *, progress: Progress | None = None
     ) -> list[InvocationResult]:
         """Call the task once for each sequence of positional arguments: see :meth:`apply_async_many`."""
-        return self.apply_async_many(((args, None) for args in args_list), progress=progress)
+        return dispatch_many(
+            self, args_list, {}, send=self.send, eager=self.eager, progress=progress, alone=True
+        )
 
     def apply_async_many(
         self, calls: Iterable[Call], *, progress: Progress | None = None, **options: Any
@@ -283,8 +291,11 @@ class DjangoTask(Hooks, _Task):
         progress: Progress | None = None,
     ) -> list[InvocationResult]:
         """Call ``delay_many`` when the transaction on the database ``using`` commits."""
-        calls = ((args, None) for args in args_list)
-        return self.apply_async_many_on_commit(calls, using=using, progress=progress)
+        check_database(self.name, using)
+        when = partial(many_on_commit, using, progress)
+        return dispatch_many(
+            self, args_list, {}, send=self.send, eager=self.eager, progress=progress, when=when, alone=True
+        )
 
     def apply_async_many_on_commit(
         self,
@@ -297,7 +308,9 @@ class DjangoTask(Hooks, _Task):
         """Call ``apply_async_many`` when the transaction on the database ``using`` commits."""
         check_database(self.name, using)
         when = partial(many_on_commit, using, progress)
-        return dispatch_many(self, calls, options, send=self.send, eager=self.eager, when=when)
+        return dispatch_many(
+            self, calls, options, send=self.send, eager=self.eager, progress=progress, when=when
+        )
 
     @property
     def eager(self) -> bool:
@@ -358,7 +371,8 @@ class DjangoTask(Hooks, _Task):
         if delays is None:
             delays = retry_delays(self.name, self.default_retry_delays)
         if delays and eta is None and countdown is None:
-            countdown = seconds(delays[min(self.request.retries, len(delays) - 1)], "default_retry_delays")
+            delay = delays[min(self.request.retries, len(delays) - 1)]
+            countdown = seconds(delay, "default_retry_delays", or_none=True)
         return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
 
     # --- state -------------------------------------------------------------------------------------------
@@ -375,7 +389,9 @@ class DjangoTask(Hooks, _Task):
                 f"{self.name} is not unique, so nobody knows whether it is queued or running; set unique=True"
             )
             raise TaskConfigurationError(msg)
-        name = unique_name(self, settings.UNIQUE_TASK_KEY_PREFIX, args or (), kwargs or {})
+        args, kwargs = args or (), kwargs or {}
+        check_arguments(self, args, kwargs)
+        name = unique_name(self, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
         return claim_store(eager=self.eager).holding(name) is not None
 
     @property

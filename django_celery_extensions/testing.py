@@ -22,6 +22,7 @@ from django_celery_extensions.config import settings
 from django_celery_extensions.dispatch import sending
 from django_celery_extensions.keys import body_signature, unique_name
 from django_celery_extensions.stores import claim_store, kept_in
+from django_celery_extensions.validation import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -159,8 +160,12 @@ class Outbox(list[SentTask]):
         return task.AsyncResult(options["task_id"])
 
     def of(self, task: Task[..., Any]) -> list[SentTask]:
-        """Return the messages of one task."""
-        return [sent for sent in self if sent.task == task.name]
+        """Return the messages of one task; raises ``TypeError`` for what is none, as its name."""
+        name = getattr(task, "name", None)
+        if name is None:
+            msg = f"give the task itself, not {task!r}"
+            raise TypeError(msg)
+        return [sent for sent in self if sent.task == name]
 
     def run(self) -> list[Any]:
         """Run all messages that were not run yet, in order, and those that they send. Returns what each returned.
@@ -174,8 +179,9 @@ class Outbox(list[SentTask]):
 
         Raises ``AssertionError`` if there is none; the error lists what was sent.
         """
+        of_task = self.of(task)
         wanted = _arguments(task, args, kwargs)
-        for sent in self.of(task):
+        for sent in of_task:
             if _arguments(task, sent.args, sent.kwargs) == wanted:
                 return sent
         arguments = ", ".join(f"{name}={value!r}" for name, value in wanted.items())
@@ -225,7 +231,9 @@ def forget_claim(
     task: DjangoTask, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
 ) -> None:
     """End the claim and the ignore window of a call, whoever holds them, so that the next call is sent."""
-    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args or (), kwargs or {})
+    args, kwargs = args or (), kwargs or {}
+    check_arguments(task, args, kwargs)
+    name = unique_name(task, settings.UNIQUE_TASK_KEY_PREFIX, args, kwargs)
     claim_store(eager=True).forget(name)
 
 

@@ -1,4 +1,4 @@
-"""Endings that only the worker's parent process sees: revoke, expiry, hard time limit, a lost child.
+"""Endings that only the worker's parent process sees: revoke, expiry, hard time limit, a lost child, an unknown task.
 
 Celery tells them to the request of a message, so a task that holds claims has a request class of its own. It settles
 a claim there by the owner token that it gave to this delivery, which no other execution has.
@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded
+from celery import signals
 from celery.worker.request import Request as CeleryRequest
 
-from django_celery_extensions.settling import abandon, mark_delivery
+from django_celery_extensions.invocation import read_header
+from django_celery_extensions.settling import abandon, give_up, mark_delivery
 
 if TYPE_CHECKING:
     from celery.concurrency.base import BasePool
+    from kombu import Message
 
     from django_celery_extensions.task import DjangoTask
 
@@ -80,3 +83,15 @@ class Request(CeleryRequest):
             return
         token = self._token if started and self.time_start is not None else ""
         abandon(self.task, self.request_dict, token=token, requeue=self._requeued, dying=dying)
+
+
+def watch_unknown() -> None:
+    """End the claims of messages whose tasks a worker does not know: it drops them."""
+    signals.task_unknown.connect(_give_up_unknown, weak=False, dispatch_uid="django_celery_extensions")
+
+
+def _give_up_unknown(message: Message, **_: Any) -> None:
+    headers: Any = message.headers
+    header = read_header(headers, headers.get("id")) if isinstance(headers, dict) else None
+    if header is not None and header.claimed:
+        give_up(header)

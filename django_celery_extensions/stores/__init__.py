@@ -162,7 +162,16 @@ def _open(
                 "DJANGO_CELERY_EXTENSIONS_CACHE_NAME"
             )
             raise TaskConfigurationError(msg)
-        store = on_redis(cache) if is_redis(cache) else elsewhere(cache)
+        try:
+            store = on_redis(cache) if is_redis(cache) else elsewhere(cache)
+        except ModuleNotFoundError as exc:
+            if exc.name not in ("redis", "django_redis"):
+                raise
+            msg = (
+                f"the cache {settings.CACHE_NAME!r} needs the package {exc.name!r}, which is not installed; "
+                "pip install 'django-celery-extensions[redis]'"
+            )
+            raise TaskConfigurationError(msg) from exc
         setattr(cache, attribute, store)
     if isinstance(cache, FileBasedCache) and not eager:
         msg = (

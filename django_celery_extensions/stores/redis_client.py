@@ -166,7 +166,9 @@ def translated_errors() -> Iterator[None]:
 
 
 def _unavailable(exc: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"the Redis behind the cache {settings.CACHE_NAME!r} can't be used: {exc!r}")
+    # Not its repr, which says in redis-py 8 of what kind an error is, and not what has happened.
+    why = f"{type(exc).__name__}: {exc}"
+    return StoreUnavailable(f"the Redis behind the cache {settings.CACHE_NAME!r} can't be used: {why}")
 
 
 def is_client_error(exc: Exception) -> bool:

@@ -36,6 +36,22 @@ def test_publish_failure_ends_the_claim(live_app: Live) -> None:
     assert tasks.unique.delay("a").outcome == "triggered"
 
 
+def test_task_that_the_worker_does_not_know_ends_its_claim(live_app: Live, make_worker: Any) -> None:
+    """As where the web servers were deployed before the workers. Naive: only the task's own request class settles."""
+
+    @live_app.app.task(name="declared.newer", unique=True, shared=False, lazy=False)
+    def task(key: str) -> None:
+        pass
+
+    result = task.delay("a")
+    assert task.is_processing(("a",))
+    worker = make_worker()
+    worker.wait_for_log("Received unregistered task of type 'declared.newer'")
+    wait_until(lambda: not task.is_processing(("a",)), timeout=5, what="the claim ends")
+    assert task.delay("a").id != result.id
+    del live_app.app.tasks["declared.newer"]
+
+
 def test_unserialisable_arguments_claim_nothing(live_app: Live) -> None:
     with pytest.raises(Exception, match=r"not JSON serializable|no unique key"):
         tasks.unique.delay(object())

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from django_celery_extensions.exceptions import CeleryError, InvalidOption, TaskConfigurationError
 from django_celery_extensions.options import CALL_OPTIONS, TASK_OPTIONS
+from django_celery_extensions.testing import forget_claim
 from tests.project import tasks
 
 if TYPE_CHECKING:
@@ -115,6 +116,44 @@ def test_our_options_do_not_reach_celery(queue: Queue) -> None:
     )
     (message,) = queue.messages()
     assert not CALL_OPTIONS & {*message.headers, *message.properties}
+
+
+@pytest.mark.parametrize("way", ["delay_many", "delay_many_on_commit"])
+@pytest.mark.parametrize("calls", [[1, 2], ["abc"], [{"x": 1}], [("a",), None, 1]])
+@pytest.mark.parametrize("task", [tasks.add, tasks.silent])
+@pytest.mark.django_db(transaction=True)
+def test_call_of_many_that_is_no_sequence_of_arguments_is_refused(
+    queue: Queue, heard: Heard, way: str, task: Any, calls: list[Any]
+) -> None:
+    """Naive: delay_many([1]) calls task(1, None)."""
+    with pytest.raises(TypeError, match="task args must be a list or tuple, not|missing a required|argument"):
+        getattr(task, way)(calls)
+    assert heard.names == []
+    assert queue.ids() == []
+
+
+def test_progress_that_is_no_function_is_refused_before_anything_happens(queue: Queue, heard: Heard) -> None:
+    with pytest.raises(InvalidOption, match="progress is 5"):
+        tasks.silent.delay_many([("a",)], progress=5)
+    assert (heard.names, queue.ids()) == ([], [])
+
+
+@pytest.mark.parametrize("timeout", ["x", timedelta(seconds=1), True])
+def test_timeout_that_is_no_number_is_refused_before_anything_happens(
+    queue: Queue, heard: Heard, timeout: Any
+) -> None:
+    with pytest.raises(InvalidOption, match="timeout is "):
+        tasks.silent.apply_async_and_get_result(("a",), timeout=timeout)
+    assert (heard.names, queue.ids()) == ([], [])
+
+
+@pytest.mark.parametrize("args", ["a", 5])
+def test_arguments_of_a_question_are_checked_too(queue: Queue, args: Any) -> None:
+    tasks.silent.delay("a")
+    for ask in (tasks.silent.is_processing, lambda args: forget_claim(tasks.silent, args)):
+        with pytest.raises(TypeError, match="task args must be a list or tuple"):
+            ask(args)
+    assert tasks.silent.is_processing(("a",))
 
 
 @pytest.mark.parametrize("way", ["apply_async", "apply_async_on_commit", "apply_async_many"])

@@ -207,6 +207,35 @@ def test_option_that_a_base_class_declares_is_none(declare: Declare) -> None:
     assert found("W006") == []
 
 
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        (
+            {"unique_keys": ("x",), "unique_on_conflict": "raise", "stale_time_limit": 5},
+            "stale_time_limit, unique_keys, uniq",
+        ),
+        (
+            {"unique_until": "start", "unique_keys": ("x",), "ignore_task_timedelta": 60},
+            "unique_until of a task",
+        ),
+        ({"unique_keys": ("x",), "ignore_task_timedelta": 60}, None),
+        ({"unique_keys": ("x",), "unique": True}, None),
+        ({}, None),
+    ],
+)
+def test_forgotten_unique_is_a_warning(declare: Declare, options: dict[str, Any], idle: str | None) -> None:
+    declare(body, **options)
+    messages = [message.msg for message in found("W028") if "declared.body" in message.msg]
+    assert len(messages) == (idle is not None)
+    assert idle is None or idle in messages[0]
+
+
+def test_base_class_may_say_what_its_unique_tasks_do(declare: Declare) -> None:
+    base = type("Base", (DjangoTask,), {"abstract": True, "unique_on_conflict": "skip"})
+    declare(body, base=base)
+    assert found("W028") == []
+
+
 def look(name: str, task: Any) -> CheckMessage | None:
     assert app.tasks[name] is task
     return Error(f"{name} looks odd", id=f"{LABEL}.E900") if name == "declared.body" else None

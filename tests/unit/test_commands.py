@@ -191,3 +191,11 @@ def test_any_django_task_may_be_the_base(make: Make) -> None:
 
 def test_needed_option_may_come_from_the_task(make: Make) -> None:
     assert make(demand={"base": Until}).delay(["here"], fast=True).state == "SUCCESS"
+
+
+@pytest.mark.parametrize("given", ["ad", 5, {"x": 1}])
+def test_arguments_that_are_no_sequence_are_refused(make: Make, given: Any) -> None:
+    """Naive: a string is taken apart."""
+    task = make(say={})
+    with pytest.raises(CommandTaskError, match="command_args is "):
+        task.delay(command_args=given)

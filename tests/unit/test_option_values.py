@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery.exceptions import CDeprecationWarning
+from celery.exceptions import CDeprecationWarning, Retry
 
 from django_celery_extensions.exceptions import TaskConfigurationError
 from django_celery_extensions.options import TASK_OPTIONS
 from django_celery_extensions.task import DjangoTask
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Declare
+    from tests.unit.conftest import Declare, Queue
 
 
 def body(x: Any = None) -> Any:
@@ -107,6 +107,21 @@ def test_bad_retry_delay_is_refused_by_its_index(declare: Declare, delays: Any) 
     index = len(delays) - 1 if delays != ("1", "2") else 0
     with pytest.raises(TaskConfigurationError, match=rf"default_retry_delays\[{index}\]"):
         declare(body, default_retry_delays=delays)
+
+
+def test_retry_may_come_at_once(queue: Queue, declare: Declare) -> None:
+    def retried(self: Any) -> None:
+        raise self.retry()
+
+    task = declare(retried, bind=True, default_retry_delays=(0, timedelta()))
+    assert task.max_retries == 2
+    task.push_request(id="i", called_directly=False, args=(), kwargs={}, is_eager=False, delivery_info={})
+    try:
+        with pytest.raises(Retry):
+            task.retry()
+    finally:
+        task.pop_request()
+    assert queue.ids() == ["i"]
 
 
 @pytest.mark.parametrize("delays", [60, timedelta(seconds=1), True])

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding, Unsent, Verdict
 from django_celery_extensions.stores.redis_client import Script
 from tests.conftest import unless_missing
+from tests.servers import RedisServer
 from tests.servers_redis import RedisClusterServers
+from tests.settings import redis_cache
 from tests.unit.stores import DJANGO_REDIS, REDIS, Backend, opened, redis_options, use_cache
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
     from django_celery_extensions.stores.base import ClaimStore
-    from tests.servers import RedisServer
+    from tests.conftest import MakeServer
 
 FREE, HELD = Verdict.FREE, Verdict.HELD
 
@@ -88,6 +91,14 @@ def test_script_that_went_missing_among_many_is_sent_again(
     monkeypatch.setattr(Script, "_pipelined", forgetful)
     answers = store.admit_many([ask("A", name=name) for name in "abcd"])
     assert [answer.verdict for answer in answers] == [FREE] * 4
+
+
+def test_error_says_what_happened_and_where(make_server: MakeServer, settings: SettingsWrapper) -> None:
+    server = make_server(RedisServer)
+    use_cache(settings, redis_cache(server.url))
+    server.kill()
+    with pytest.raises(StoreUnavailable, match=rf"ConnectionError: .*127\.0\.0\.1:{server.port}"):
+        claim_store(eager=True).admit(ask("A"))
 
 
 def test_many_are_one_round_trip(on_redis: Backend) -> None:

@@ -152,6 +152,12 @@ def test_locks_need_no_zookeeper_either() -> None:
         assert lock
 
 
+@pytest.mark.parametrize("ask", ["of", "assert_sent", "assert_not_sent"])
+def test_outbox_wants_the_task_and_not_its_name(celery_outbox: Outbox, ask: str) -> None:
+    with pytest.raises(TypeError, match=r"give the task itself, not 'tests.project.tasks.add'"):
+        getattr(celery_outbox, ask)(tasks.add.name)
+
+
 def test_assertions_say_what_there_is(celery_outbox: Outbox) -> None:
     tasks.add.delay(1, 2)
     assert celery_outbox.assert_sent(tasks.add, 1, right=2).args == (1, 2)
