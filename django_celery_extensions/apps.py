@@ -7,7 +7,8 @@ from django.apps import AppConfig
 from django.core.checks import register
 from django.utils.module_loading import import_string
 
-from django_celery_extensions.config import settings
+from django_celery_extensions.config import PREFIX, settings
+from django_celery_extensions.exceptions import TaskConfigurationError
 
 
 class DjangoCeleryExtensionsConfig(AppConfig):
@@ -22,7 +23,13 @@ class DjangoCeleryExtensionsConfig(AppConfig):
         from django_celery_extensions import checks, commands, production_checks, worker  # noqa: PLC0415
 
         if settings.CELERY_SETTINGS is not None:
-            import_string(settings.CELERY_SETTINGS)
+            try:
+                import_string(settings.CELERY_SETTINGS)
+            except (ImportError, AttributeError) as exc:
+                msg = (
+                    f"{PREFIX}CELERY_SETTINGS is {settings.CELERY_SETTINGS!r}, which can't be imported: {exc}"
+                )
+                raise TaskConfigurationError(msg) from exc
         if settings.CELERY_AUTODISCOVER:
             current_app.autodiscover_tasks(force=True)
         commands.make_command_tasks()

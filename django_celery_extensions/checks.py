@@ -186,7 +186,7 @@ def check_tasks(**_: object) -> list[CheckMessage]:
         checker = (
             None if settings.CELERY_TASK_CHECKER is None else import_string(settings.CELERY_TASK_CHECKER)
         )
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:  # that of what is no text
         checker = None
         msg = (
             f"{PREFIX}CELERY_TASK_CHECKER is {settings.CELERY_TASK_CHECKER!r}, which can't be imported: {exc}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from django_celery_extensions.exceptions import CommandTaskError, TaskConfigurat
 from django_celery_extensions.task import DjangoTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 _SETTING = "DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS"
@@ -67,9 +68,28 @@ def command_task(command_name: str) -> DjangoTask:
 
 def make_command_tasks() -> None:
     """Make the tasks that the setting names; unknown commands are left to the system check."""
-    for command_name, options in settings.AUTO_GENERATE_TASKS_DJANGO_COMMANDS.items():
+    wanted: Any = settings.AUTO_GENERATE_TASKS_DJANGO_COMMANDS
+    if not isinstance(wanted, Mapping):
+        msg = f"{_SETTING} is {wanted!r}; give a dict: the options of the task by the name of the command"
+        raise TaskConfigurationError(msg)
+    for command_name, options in wanted.items():
+        if options is not None and not isinstance(options, Mapping):
+            msg = f"{_SETTING}[{command_name!r}] is {options!r}; give a dict of the task's options"
+            raise TaskConfigurationError(msg)
         if command_name in get_commands():
             _make_command_task(command_name, options or {})
+
+
+def _errors(what: str, given: Any) -> tuple[type[Exception], ...]:
+    """Return exceptions that may be given by their dotted paths."""
+    if not isinstance(given, (list, tuple)):
+        msg = f"{what} is {given!r}; give a list of exceptions, or of their dotted paths"
+        raise TaskConfigurationError(msg)
+    try:
+        return tuple(import_string(each) if isinstance(each, str) else each for each in given)
+    except ImportError as exc:
+        msg = f"{what} is {given!r}, and not all of it can be imported: {exc}"
+        raise TaskConfigurationError(msg) from exc
 
 
 def _make_command_task(command_name: str, options: Mapping[str, Any]) -> None:
@@ -81,7 +101,7 @@ def _make_command_task(command_name: str, options: Mapping[str, Any]) -> None:
     }
     for name in ("autoretry_for", "dont_autoretry_for"):
         if name in options:
-            options[name] = tuple(import_string(e) if isinstance(e, str) else e for e in options[name])
+            options[name] = _errors(f"the option {name} of the command {command_name}", options[name])
     if not issubclass(options["base"], CommandTask):
         options["base"] = type("CommandTask", (CommandTask, options["base"]), {"abstract": True})
 

@@ -186,17 +186,18 @@ class Heartbeat:
         return due
 
     def _pay(self, debt: _Debt) -> None:
+        paid = PAYMENTS  # whatever error comes, it would be the same the next time
         try:
             debt.pay()
+            paid = debt.paid + 1
         except StoreUnavailable:
             paid = 0
-        else:
-            paid = debt.paid + 1
-        with self._wake:
-            if debt in self._owed:
-                self._owed.remove(debt)
-                if paid < PAYMENTS:
-                    self._owed.append(replace(debt, due=monotonic() + debt.pause, paid=paid))
+        finally:
+            with self._wake:
+                if debt in self._owed:
+                    self._owed.remove(debt)
+                    if paid < PAYMENTS:
+                        self._owed.append(replace(debt, due=monotonic() + debt.pause, paid=paid))
 
     def _renew(self, place: str, due: Sequence[Lease]) -> None:
         now = monotonic()

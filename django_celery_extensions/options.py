@@ -111,6 +111,9 @@ def take_call_options(task_name: str, options: dict[str, Any]) -> dict[str, Any]
         if name in TASK_OPTIONS and name != "queue":
             msg = f"{task_name}: {name!r} is an option of the task, a call can't give it; calls can give "
             raise InvalidOption(msg + ", ".join(sorted(CALL_OPTIONS)))
+        if name == "using":
+            msg = f"{task_name}: 'using' is an option of the calls on commit, and this one is sent at once"
+            raise InvalidOption(msg)
         if name not in _CELERY_CALL_OPTIONS and name not in (options.get("stamped_headers") or ()):
             likely = get_close_matches(name, _long(CALL_OPTIONS | _CELERY_CALL_OPTIONS), n=1, cutoff=_ALIKE)
             if likely:

@@ -130,7 +130,8 @@ class DjangoTask(Hooks, _Task):
     if TYPE_CHECKING:
         max_retries: int | None  # set for subclasses below
 
-        def delay(self, *args: Any, **kwargs: Any) -> InvocationResult: ...
+        def delay(self, *args: Any, **kwargs: Any) -> InvocationResult:
+            """Call ``apply_async`` with these arguments."""
 
     _policy: ClassVar[Policy | None] = None
 

@@ -6,7 +6,7 @@ Celery and kombu find it when they send the message: after a claim was made, or 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import QueueNotFound
@@ -59,6 +59,12 @@ def check_times(task: DjangoTask, options: Mapping[str, Any]) -> None:
             wanted = " or ".join(kind.__name__ for kind in kinds[name])
             msg = f"{task.name}: {name} is {value!r}; give {wanted}"
             raise InvalidOption(msg)
+        if isinstance(value, (int, float)):
+            try:
+                task.app.now() + timedelta(seconds=value)
+            except (OverflowError, ValueError) as exc:
+                msg = f"{task.name}: {name} is {value!r}, which leads to no date: {exc}"
+                raise InvalidOption(msg) from exc
         if isinstance(value, str):
             try:
                 maybe_iso8601(value)

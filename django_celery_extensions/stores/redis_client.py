@@ -121,6 +121,16 @@ def renewal(
     raise TypeError(msg)
 
 
+def _kept(reply: Any) -> bool:
+    if not isinstance(reply, Exception):
+        return bool(reply)
+    if "WRONGTYPE" in str(
+        reply
+    ):  # somebody has put something else there: the other holdings must not end of it
+        return False
+    raise reply
+
+
 class RedisStore(Renewer):
     """A store in the Redis behind a Django cache."""
 
@@ -147,7 +157,7 @@ class RedisStore(Renewer):
                     known.add(script.sha)
                 # By its name: the pipeline of a cluster has no eval().
                 pipe.execute_command(*command, len(keys), *keys, *args)
-            return [bool(kept) for kept in pipe.execute()]
+            return [_kept(reply) for reply in pipe.execute(raise_on_error=False)]
 
     def key(self, key: str) -> str:
         """Return the key as Redis knows it: with the cache's prefix and version."""

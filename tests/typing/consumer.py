@@ -94,6 +94,7 @@ def rebuild(self: LoggedTask, report_pk: int) -> int:
 
 
 def invoke(task: DjangoTask) -> None:
+    assert_type(task.delay(5, key="value"), InvocationResult)
     result = task.delay_on_commit(5, key="value")
     assert_type(result, InvocationResult)
     assert_type(result.id, str)

@@ -138,6 +138,25 @@ def test_progress_that_is_no_function_is_refused_before_anything_happens(queue: 
     assert (heard.names, queue.ids()) == ([], [])
 
 
+@pytest.mark.parametrize("name", ["countdown", "expires"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("task", [tasks.add, tasks.silent])
+def test_time_that_leads_to_no_date_is_refused(
+    queue: Queue, heard: Heard, task: Any, name: str, value: float
+) -> None:
+    with pytest.raises(InvalidOption, match=f"{name} is .*which leads to no date"):
+        task.apply_async((1, 2)[: 1 + (task is tasks.add)], **{name: value})
+    assert (heard.names, queue.ids()) == ([], [])
+
+
+def test_database_of_a_call_that_does_not_wait_for_its_commit_is_refused(queue: Queue, heard: Heard) -> None:
+    """Naive: it is sent at once."""
+    for way in (tasks.silent.apply_async, tasks.add.apply_async):
+        with pytest.raises(InvalidOption, match="'using' is an option of the calls on commit"):
+            way((1,), using="default")
+    assert (heard.names, queue.ids()) == ([], [])
+
+
 @pytest.mark.parametrize("timeout", ["x", timedelta(seconds=1), True])
 def test_timeout_that_is_no_number_is_refused_before_anything_happens(
     queue: Queue, heard: Heard, timeout: Any

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.apps import apps
 from django.db import transaction
 
-from django_celery_extensions.commands import CommandTask
+from django_celery_extensions.commands import CommandTask, make_command_tasks
 from django_celery_extensions.exceptions import CommandTaskError, TaskConfigurationError
 from django_celery_extensions.task import DjangoTask, get_django_command_task
 from tests.project.celery import app
 from tests.project.management.commands import demand, say
 
 if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
     from tests.unit.conftest import Heard, Queue
 
 NAME = "command.tests.project.say"
@@ -199,3 +202,25 @@ def test_arguments_that_are_no_sequence_are_refused(make: Make, given: Any) -> N
     task = make(say={})
     with pytest.raises(CommandTaskError, match="command_args is "):
         task.delay(command_args=given)
+
+
+@pytest.mark.parametrize("wanted", [["clearsessions"], "clearsessions", {"clearsessions": 5}])
+def test_setting_of_the_wrong_type_is_named(settings: SettingsWrapper, wanted: Any) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_AUTO_GENERATE_TASKS_DJANGO_COMMANDS = wanted
+    with pytest.raises(
+        TaskConfigurationError, match="AUTO_GENERATE_TASKS_DJANGO_COMMANDS.* is .*; give a dict"
+    ):
+        make_command_tasks()
+
+
+@pytest.mark.parametrize("given", ["no.such.Error", ["no.such.Error"], ["nothing"]])
+def test_exceptions_that_cannot_be_imported_are_named(make: Make, given: Any) -> None:
+    with pytest.raises(TaskConfigurationError, match="autoretry_for of the command say is "):
+        make(say={"autoretry_for": given})
+
+
+@pytest.mark.parametrize("name", ["no.such.app", 5])
+def test_app_that_cannot_be_imported_is_named(settings: SettingsWrapper, name: Any) -> None:
+    settings.DJANGO_CELERY_EXTENSIONS_CELERY_SETTINGS = name
+    with pytest.raises(TaskConfigurationError, match="CELERY_SETTINGS is .*, which can't be imported"):
+        apps.get_app_config("django_celery_extensions").ready()

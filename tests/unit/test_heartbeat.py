@@ -267,6 +267,24 @@ def test_debt_is_paid_by_a_heartbeat_that_sleeps(
     wait_until(waits.without_end, what="it sleeps again")
 
 
+def test_debt_that_cannot_be_paid_is_let_go(
+    heart: Heartbeat, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Naive: it stays due, and each round of renewals waits for it once more."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    asked: list[None] = []
+
+    def pay() -> None:
+        asked.append(None)
+        raise ValueError
+
+    heart.owe(pay, pause=0.01)
+    heart.keep(each := lease("a"))
+    wait_until(lambda: store.times("a") > 2, what="the lease is renewed")
+    assert len(asked) == 1
+    heart.drop(each)
+
+
 def test_thread_that_cannot_be_started_is_tried_again(
     heart: Heartbeat, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from django_celery_extensions import keys
 from django_celery_extensions.exceptions import StoreUnavailable
 from django_celery_extensions.stores import claim_store
 from django_celery_extensions.stores.base import Ask, Holding, Unsent, Verdict
@@ -91,6 +92,16 @@ def test_script_that_went_missing_among_many_is_sent_again(
     monkeypatch.setattr(Script, "_pipelined", forgetful)
     answers = store.admit_many([ask("A", name=name) for name in "abcd"])
     assert [answer.verdict for answer in answers] == [FREE] * 4
+
+
+def test_foreign_value_under_a_claim_ends_that_claim_only(on_redis: Backend) -> None:
+    """Naive: one reply that is an error ends all renewals of the process."""
+    store: Any = on_redis.store
+    for name in ("a", "b"):
+        store.start(Ask(name=name, task_id="A", token="t", claim=60))
+    store._client.set(store.key(keys.claim_key("a")), "somebody else's")
+    wanted = [(Holding(name=name, task_id="A", token="t"), 60) for name in ("a", "b")]
+    assert store.renew(wanted) == [False, True]
 
 
 def test_error_says_what_happened_and_where(make_server: MakeServer, settings: SettingsWrapper) -> None:
