@@ -19,6 +19,8 @@ from django_celery_extensions.stores.base import Ask, Holding
 from django_celery_extensions.timing import queued_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django_celery_extensions.task import DjangoTask
 
 logger = logging.getLogger(__name__)
@@ -50,20 +52,6 @@ def settle(holding: Holding, *, lost: bool = False) -> None:
     claim_store(eager=True).settle(holding, lost=lost)
 
 
-def give_up(header: Header) -> None:
-    """End the claim of a message that the worker drops without knowing its task."""
-    end = partial(settle, Holding(name=header.name, task_id=header.task_id, token=""))
-    try:
-        end()
-    except StoreUnavailable as exc:
-        heartbeat.owe(end)
-        logger.warning(
-            "the claim of %s is settled when the store is back: %s", header.name, exc, extra=header.log_extra
-        )
-    except CeleryError as exc:  # the cache can't be used
-        logger.warning("the claim of %s ends by itself: %s", header.name, exc, extra=header.log_extra)
-
-
 def queued_again(task: DjangoTask, header: Header, expires: Any, countdown: float = 0.0) -> float:
     """Return the seconds that a claim lasts whose message goes back to the queue; ``expires`` is the message's."""
     return queued_for(header.stale, countdown, expires, task.app.now())
@@ -81,33 +69,38 @@ def abandon(
     if header is None or not task.policy.claims:
         return
     holding = Holding(name=header.name, task_id=header.task_id, token=token)
-    queued = requeue and task.policy.unique
     # With a token: the execution is gone, and may not have come to its start.
     end = partial(settle, holding, lost=bool(token))
     lasts = queued_again(task, header, request.get("expires"))
-    try:
-        store = claim_store(eager=True)
-        if queued:
-            store.admit(Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token))
-        elif not (dying and store.renew([(holding, DYING_SECONDS)]) == [True]):
+
+    def queue() -> None:
+        ask = Ask(name=header.name, task_id=header.task_id, claim=lasts, proof=token)
+        claim_store(eager=True).admit(ask)
+
+    def end_soon() -> None:
+        if not (dying and claim_store(eager=True).renew([(holding, DYING_SECONDS)]) == [True]):
             end()
+
+    if requeue and task.policy.unique:
+        _now_or_later(queue, partial(owe_queued, holding, lasts), header)
+    else:
+        _now_or_later(end_soon, partial(heartbeat.owe, end), header)
+
+
+def settle_unknown(header: Header) -> None:
+    """End the claim of a message that the worker drops, as it does not know its task."""
+    end = partial(settle, Holding(name=header.name, task_id=header.task_id, token=""))
+    _now_or_later(end, partial(heartbeat.owe, end), header)
+
+
+def _now_or_later(step: Callable[[], None], owe: Callable[[], None], header: Header) -> None:
+    """Take a step of the store, or owe it where the store can't be reached."""
+    try:
+        step()
     except StoreUnavailable as exc:
-        logger.warning(
-            "the claim of %s[%s] is settled when the store is back: %s",
-            task.name,
-            header.task_id,
-            exc,
-            extra=header.log_extra,
-        )
-        if queued:
-            owe_queued(holding, lasts)
-        else:
-            heartbeat.owe(end)
+        why = "the claim of %s of task %s is settled when the store is back: %s"
+        logger.warning(why, header.name, header.task_id, exc, extra=header.log_extra)
+        owe()
     except CeleryError as exc:  # the cache can't be used
-        logger.warning(
-            "the claim of %s[%s] ends by itself: %s",
-            task.name,
-            header.task_id,
-            exc,
-            extra=header.log_extra,
-        )
+        why = "the claim of %s of task %s ends by itself: %s"
+        logger.warning(why, header.name, header.task_id, exc, extra=header.log_extra)

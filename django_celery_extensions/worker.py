@@ -13,7 +13,7 @@ from celery import signals
 from celery.worker.request import Request as CeleryRequest
 
 from django_celery_extensions.invocation import read_header
-from django_celery_extensions.settling import abandon, give_up, mark_delivery
+from django_celery_extensions.settling import abandon, mark_delivery, settle_unknown
 
 if TYPE_CHECKING:
     from celery.concurrency.base import BasePool
@@ -94,4 +94,4 @@ def _give_up_unknown(message: Message, **_: Any) -> None:
     headers: Any = message.headers
     header = read_header(headers, headers.get("id")) if isinstance(headers, dict) else None
     if header is not None and header.claimed:
-        give_up(header)
+        settle_unknown(header)

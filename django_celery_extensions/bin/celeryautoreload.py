@@ -79,6 +79,7 @@ class _Celery:
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
         self.code = 0
 
     def run(self) -> None:
@@ -88,6 +89,8 @@ class _Celery:
         command = [sys.executable, "-m", "celery", *self._arguments]
         self._process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own
         self.code = self._process.wait()
+        if self._stopped:
+            return
         if self.code in (0, _USAGE):
             os.kill(os.getpid(), signal.SIGTERM)  # it has ended on purpose, or never will run
         else:
@@ -95,6 +98,7 @@ class _Celery:
 
     def stop(self) -> None:
         """End Celery, in order if it can be."""
+        self._stopped = True
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()

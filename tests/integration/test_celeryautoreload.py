@@ -122,6 +122,7 @@ def test_change_restarts_the_worker_and_an_error_waits_for_the_next(reloaded: Re
     os.kill(process.pid, signal.SIGTERM)
     wait_until(lambda: not process.alive, timeout=20, what=process.log)
     assert "celeryautoreload: watching the code" in process.log()
+    assert "Exception ignored" not in process.log()
 
 
 def test_end_leaves_nobody_behind(reloaded: Reloaded) -> None:
