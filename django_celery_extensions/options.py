@@ -114,12 +114,23 @@ def take_call_options(task_name: str, options: dict[str, Any]) -> dict[str, Any]
         if name == "using":
             msg = f"{task_name}: 'using' is an option of the calls on commit, and this one is sent at once"
             raise InvalidOption(msg)
-        if name not in _CELERY_CALL_OPTIONS and name not in (options.get("stamped_headers") or ()):
-            likely = get_close_matches(name, _long(CALL_OPTIONS | _CELERY_CALL_OPTIONS), n=1, cutoff=_ALIKE)
-            if likely:
-                msg = f"{task_name}: unknown option {name!r}; did you mean {likely[0]!r}?"
-                raise InvalidOption(msg)
+    _check_names(task_name, options, _KNOWN_CALL_OPTIONS)
     return taken
+
+
+def check_retry_options(task_name: str, options: Mapping[str, Any]) -> None:
+    """Raise :class:`InvalidOption` for an option of ``retry()`` that is nearly one of Celery's."""
+    if options:
+        _check_names(task_name, options, _CELERY_CALL_OPTIONS)
+
+
+def _check_names(task_name: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raise :class:`InvalidOption` for a name that is nearly a known one."""
+    for name in options.keys() - known - {*(options.get("stamped_headers") or ())}:
+        likely = get_close_matches(name, _long(known), n=1, cutoff=_ALIKE)
+        if likely:
+            msg = f"{task_name}: unknown option {name!r}; did you mean {likely[0]!r}?"
+            raise InvalidOption(msg)
 
 
 _CELERY_CALL_OPTIONS = frozenset(
@@ -131,6 +142,8 @@ _CELERY_CALL_OPTIONS = frozenset(
     "user_id app_id message_id type timestamp cluster_id connect_timeout task_protocol "
     "MessageGroupId MessageDeduplicationId DelaySeconds delay_seconds message_attributes".split()  # of kombu's SQS
 )
+
+_KNOWN_CALL_OPTIONS = CALL_OPTIONS | _CELERY_CALL_OPTIONS
 
 
 def _long(names: Iterable[str]) -> list[str]:

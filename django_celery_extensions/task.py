@@ -31,6 +31,7 @@ from django_celery_extensions.options import (
     Policy,
     Queue,
     check_declaration,
+    check_retry_options,
     policy_of,
     retry_delays,
     take_queue,
@@ -366,6 +367,7 @@ class DjangoTask(Hooks, _Task):
         ``default_retry_delays`` passed here (seconds or timedeltas) replace those of the task, and set ``max_retries``
         unless that is passed too. Everything else is as in ``celery.Task.retry``.
         """
+        check_retry_options(self.name, options)
         delays = retry_delays(self.name, default_retry_delays)
         if delays is not None and max_retries is None:
             max_retries = len(delays)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery.exceptions import CDeprecationWarning, Retry
 
-from django_celery_extensions.exceptions import TaskConfigurationError
+from django_celery_extensions.exceptions import InvalidOption, TaskConfigurationError
 from django_celery_extensions.options import TASK_OPTIONS
 from django_celery_extensions.task import DjangoTask
 
@@ -122,6 +122,14 @@ def test_retry_may_come_at_once(queue: Queue, declare: Declare) -> None:
     finally:
         task.pop_request()
     assert queue.ids() == ["i"]
+
+
+def test_misspelt_option_of_a_retry_names_the_likely_one(declare: Declare) -> None:
+    def retried(self: Any) -> None:
+        raise self.retry(cuontdown=3)
+
+    with pytest.raises(InvalidOption, match="unknown option 'cuontdown'; did you mean 'countdown'"):
+        declare(retried, bind=True).delay().get()
 
 
 @pytest.mark.parametrize("delays", [60, timedelta(seconds=1), True])
