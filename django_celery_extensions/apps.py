@@ -5,10 +5,8 @@ from __future__ import annotations
 from celery import current_app
 from django.apps import AppConfig
 from django.core.checks import register
-from django.utils.module_loading import import_string
 
-from django_celery_extensions.config import PREFIX, settings
-from django_celery_extensions.exceptions import TaskConfigurationError
+from django_celery_extensions.config import imported, settings
 
 
 class DjangoCeleryExtensionsConfig(AppConfig):
@@ -22,14 +20,7 @@ class DjangoCeleryExtensionsConfig(AppConfig):
         # They import tasks and models, which are there only now.
         from django_celery_extensions import checks, commands, production_checks, worker  # noqa: PLC0415
 
-        if settings.CELERY_SETTINGS is not None:
-            try:
-                import_string(settings.CELERY_SETTINGS)
-            except (ImportError, AttributeError) as exc:
-                msg = (
-                    f"{PREFIX}CELERY_SETTINGS is {settings.CELERY_SETTINGS!r}, which can't be imported: {exc}"
-                )
-                raise TaskConfigurationError(msg) from exc
+        imported("CELERY_SETTINGS")
         if settings.CELERY_AUTODISCOVER:
             current_app.autodiscover_tasks(force=True)
         commands.make_command_tasks()

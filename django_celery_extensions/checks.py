@@ -12,10 +12,9 @@ from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.db import connections, router
-from django.utils.module_loading import import_string
 
 from django_celery_extensions.commands import unknown_commands
-from django_celery_extensions.config import PREFIX, UNSET, settings, unknown_settings
+from django_celery_extensions.config import PREFIX, UNSET, imported, settings, unknown_settings
 from django_celery_extensions.exceptions import StaleLimitMissing, TaskConfigurationError
 from django_celery_extensions.leadership import durations
 from django_celery_extensions.locks import LockTask
@@ -182,16 +181,11 @@ def check_commands(**_: object) -> list[CheckMessage]:
 def check_tasks(**_: object) -> list[CheckMessage]:
     """W006: options that nobody knows. W028: options that do nothing. E008: no CELERY_TASK_CHECKER. And whatever that finds."""
     found: list[CheckMessage] = []
+    checker = None
     try:
-        checker = (
-            None if settings.CELERY_TASK_CHECKER is None else import_string(settings.CELERY_TASK_CHECKER)
-        )
-    except (ImportError, AttributeError) as exc:  # that of what is no text
-        checker = None
-        msg = (
-            f"{PREFIX}CELERY_TASK_CHECKER is {settings.CELERY_TASK_CHECKER!r}, which can't be imported: {exc}"
-        )
-        found.append(Error(msg, id="django_celery_extensions.E008"))
+        checker = imported("CELERY_TASK_CHECKER")
+    except TaskConfigurationError as exc:
+        found.append(Error(str(exc), id="django_celery_extensions.E008"))
     for task in _known_tasks():
         if isinstance(task, DjangoTask):
             for option in unknown_options(task):

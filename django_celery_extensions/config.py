@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from django.conf import settings as django_settings
 from django.utils.functional import empty
+from django.utils.module_loading import import_string
+
+from django_celery_extensions.exceptions import TaskConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +99,19 @@ settings: Settings = Settings()
 
 #: The names of all settings, without the prefix.
 NAMES = tuple(name for name, value in vars(Settings).items() if isinstance(value, Setting))
+
+
+def imported(name: str) -> Any:
+    """Return what the setting of this name (without the prefix) has the dotted path of; None where it is None.
+
+    Raises :class:`TaskConfigurationError` for what can't be imported.
+    """
+    path = getattr(settings, name)
+    try:
+        return None if path is None else import_string(path)
+    except (ImportError, AttributeError) as exc:  # the second of what is no text
+        msg = f"{PREFIX}{name} is {path!r}, which can't be imported: {exc}"
+        raise TaskConfigurationError(msg) from exc
 
 
 def unknown_settings() -> Iterator[tuple[str, str | None]]:

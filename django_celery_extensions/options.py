@@ -126,7 +126,9 @@ def check_retry_options(task_name: str, options: Mapping[str, Any]) -> None:
 
 def _check_names(task_name: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raise :class:`InvalidOption` for a name that is nearly a known one."""
-    for name in options.keys() - known - {*(options.get("stamped_headers") or ())}:
+    for name in options:
+        if name in known or name in (options.get("stamped_headers") or ()):
+            continue
         likely = get_close_matches(name, _long(known), n=1, cutoff=_ALIKE)
         if likely:
             msg = f"{task_name}: unknown option {name!r}; did you mean {likely[0]!r}?"
@@ -224,7 +226,7 @@ def policy_of(task: Any) -> Policy:
         msg = f"{name}: ignore_task_after_success needs an ignore_task_timedelta, how long calls are ignored"
         raise TaskConfigurationError(msg)
     for index, delay in enumerate(retry_delays(name, task.default_retry_delays) or ()):
-        seconds(delay, f"{name}: default_retry_delays[{index}]", or_none=True)
+        seconds(delay, f"{name}: default_retry_delays[{index}]", or_zero=True)
     return Policy(
         unique=task.unique,
         until_start=task.unique_until == "start",

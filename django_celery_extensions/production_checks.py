@@ -57,7 +57,7 @@ def check_visibility_timeout(**_: object) -> list[CheckMessage]:
 def _unacknowledged(task: DjangoTask) -> list[tuple[float, str]]:
     """Return how long a message of a task can stay unacknowledged, and by what."""
     delays = [
-        seconds(delay, "default_retry_delays", or_none=True)
+        seconds(delay, "default_retry_delays", or_zero=True)
         for delay in retry_delays("", task.default_retry_delays) or ()
     ]
     found = [(delay, "a retry delay") for delay in delays]

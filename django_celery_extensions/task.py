@@ -375,7 +375,7 @@ class DjangoTask(Hooks, _Task):
             delays = retry_delays(self.name, self.default_retry_delays)
         if delays and eta is None and countdown is None:
             delay = delays[min(self.request.retries, len(delays) - 1)]
-            countdown = seconds(delay, "default_retry_delays", or_none=True)
+            countdown = seconds(delay, "default_retry_delays", or_zero=True)
         return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
 
     # --- state -------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ ONE_DAY = 24 * 60 * 60.0
 CLOCKS_DIFFER = 1.0
 
 
-def seconds(value: float | timedelta, what: str, *, or_none: bool = False) -> float:
-    """Return a duration in seconds; ``or_none``: it may be 0.
+def seconds(value: float | timedelta, what: str, *, or_zero: bool = False) -> float:
+    """Return a duration in seconds; ``or_zero``: it may be 0.
 
     Raises :class:`TaskConfigurationError`, naming ``what``, unless it is a positive number or timedelta.
     """
@@ -27,8 +27,8 @@ def seconds(value: float | timedelta, what: str, *, or_none: bool = False) -> fl
     else:
         msg = f"{what} is {value!r}; give a number of seconds or a timedelta"
         raise TaskConfigurationError(msg)
-    if not (0 < number < inf or (or_none and number == 0)):
-        least = "0 seconds or more" if or_none else "more than 0 seconds"
+    if not (0 < number < inf or (or_zero and number == 0)):
+        least = "0 seconds or more" if or_zero else "more than 0 seconds"
         msg = f"{what} is {value!r}; it must be {least}, and come to an end"
         raise TaskConfigurationError(msg)
     return number

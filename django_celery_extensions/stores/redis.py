@@ -93,7 +93,7 @@ class RedisClaimStore(RedisStore, ClaimStore):
         asked = []
         for call in calls:
             claim, _, replaced = self._keys(call.name)
-            asked.append(((claim, replaced), (call.task_id, call.replaced, ms(call.stale) or 1)))
+            asked.append(((claim, replaced), (call.task_id, call.replaced, ms(call.stale))))
         with translated_errors():
             return [bool(mine) for mine in _WITHDRAW.many(self._client, asked)]
 

@@ -124,9 +124,8 @@ def renewal(
 def _kept(reply: Any) -> bool:
     if not isinstance(reply, Exception):
         return bool(reply)
-    if "WRONGTYPE" in str(
-        reply
-    ):  # somebody has put something else there: the other holdings must not end of it
+    # Somebody has put something else there: the other holdings must not end of it.
+    if "WRONGTYPE" in str(reply):
         return False
     raise reply
 
