@@ -181,10 +181,8 @@ def _follower_is_free(execution: Execution, answer: Answer) -> tuple[bool, Any]:
     A claim ends with the body and the result is stored after that, so it may be on its way.
     """
     if answer.task_id == execution.task_id:
-        return (
-            False,
-            None,
-        )  # the claim was queued for this very task: it has not ended, and this is its message
+        # The claim was queued for this very task: it has not ended, and this is its message.
+        return False, None
     header = execution.header
     try:
         done, value = take_over(execution)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 from tests.beat_chaos.checker import check, check_peer, table
 from tests.beat_chaos.run import BOUND, OURS, BeatChaos, peers
+from tests.chaos.program import VOID, is_void, keep
+from tests.chaos.report import harms
 
 
 def main() -> int:
@@ -30,8 +31,7 @@ def main() -> int:
     print(f"beat chaos for {seconds:g} s, seed {seed}", flush=True)  # noqa: T201
     run = BeatChaos(OURS, seconds, seed)
     events = run.run()
-    if given.history is not None:
-        given.history.write_text("".join(json.dumps(event) + "\n" for event in events))
+    keep(given, events)
     ours = check(events, bound=BOUND, records=run.records)
     rows = {OURS.name: (ours, run.done)}
     print(table(rows, BOUND), flush=True)  # noqa: T201
@@ -44,7 +44,10 @@ def main() -> int:
             rows[system.name] = (check_peer(other.run()), other.done)
             print(f"done: {system.name}", flush=True)  # noqa: T201
         print(table(rows, BOUND), flush=True)  # noqa: T201
-    return 1 if ours.violations else 0
+    if not ours.violations:
+        return 0
+    print(harms(events))  # noqa: T201
+    return VOID if is_void(events) else 1
 
 
 if __name__ == "__main__":

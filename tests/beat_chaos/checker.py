@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.lives import outages
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -83,9 +85,9 @@ def check_peer(events: Sequence[Event]) -> Findings:
 def _silence(events: Sequence[Event], found: Findings) -> None:
     sent = [event["t"] for event in events if event["e"] == "sent"]
     ends = [event["t"] for event in events if event["e"] == "end"]
-    outages = [(event["t"], event["to"]) for event in events if event["e"] == "outage"]
+    away_from = outages(events)
     for earlier, later in pairwise([*sent, *ends]):
-        away = sum(max(0.0, min(later, to) - max(earlier, began)) for began, to in outages)
+        away = sum(max(0.0, min(later, span.to) - max(earlier, span.t)) for span in away_from)
         found.silence = max(found.silence, later - earlier - away)
 
 

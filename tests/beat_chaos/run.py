@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tests.beats import Beat
 from tests.chaos import history
 from tests.chaos.history import note
+from tests.chaos.observer import watching
 from tests.servers import RedisServer
 from tests.waiting import wait_until
 from tests.workers import Worker
@@ -98,6 +99,7 @@ class BeatChaos:
             self._fill()
             wait_until(lambda: self._fires() is not None, 60, what=self._logs)
             note("begin")
+            stack.enter_context(watching([self.store]))
             self._harm()
             self._rest()
             note("end")

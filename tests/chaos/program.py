@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.chaos.report import table
+from tests.chaos.report import harms, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.chaos.checker import Findings
     from tests.chaos.history import Event
     from tests.chaos.nemesis import Nemesis
+
+#: Exit code of a run whose violations prove nothing: see `is_void`.
+VOID = 3
 
 
 def arguments(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -52,14 +55,31 @@ def conclude(
     nemesis: Nemesis,
 ) -> int:
     """Keep the history, print the report and return the exit code: 0 means no violation, and enough harm done."""
-    if given.history is not None:
-        given.history.write_text("".join(json.dumps(event) + "\n" for event in events))
+    keep(given, events)
     findings = check(events)
     print(table(findings, nemesis.done))  # noqa: T201
+    if findings.violations:
+        print(harms(events))  # noqa: T201
+        if is_void(events):
+            return VOID
     enough = nemesis.kills >= given.kills
     if not enough:
         print(f"only {nemesis.kills} kills, not {given.kills}")  # noqa: T201
     return 0 if enough and not findings.violations else 1
+
+
+def keep(given: argparse.Namespace, events: Sequence[Event]) -> None:
+    """Write the history where the program was told to."""
+    if given.history is not None:
+        given.history.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def is_void(events: Sequence[Event]) -> bool:
+    """Tell whether the clock was set during a run, by which the store lets leases end: no rule holds then."""
+    sets = [event for event in events if event["e"] == "clock set"]
+    for event in sets:
+        print(f"void: the clock of this machine was set by {event['by']:+.3f} s at {event['t']:.3f}")  # noqa: T201
+    return bool(sets)
 
 
 def until_told(work: Callable[[int, threading.Event], None]) -> None:

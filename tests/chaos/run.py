@@ -20,7 +20,7 @@ import redis
 from tests.chaos import history
 from tests.chaos.history import note
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.observer import Observer
+from tests.chaos.observer import watching
 from tests.processes import Process
 from tests.servers import RedisServer
 
@@ -117,8 +117,7 @@ class Chaos:
             self.nemesis.fill()
             sampler = Sampler(store, keys)
             sampler.start()
-            observer = Observer([store])
-            observer.start()
+            stack.enter_context(watching([store]))
             producers = [self._producer(number, env) for number in range(PRODUCERS)]
             for producer in producers:
                 stack.callback(producer.kill)
@@ -128,7 +127,6 @@ class Chaos:
                 producer.stop()
             self._end(keys)
             sampler.finish()
-            observer.finish()
             return history.read(self.directory)
 
     def _environment(self, store: RedisServer) -> dict[str, str]:

@@ -65,7 +65,7 @@ def check_holdings(locks: Locks, holdings: Sequence[Run], findings: Findings) ->
         findings.counts["holdings"] += 1
         how = holding.how or ("killed" if holding.died else "vanished")
         findings.counts[f"holdings: {how}"] += 1
-        what = f"{holding.key} in {holding.pid} from {holding.start:.3f}"
+        what = f"{holding.key} in {holding.pid} of {holding.worker} from {holding.start:.3f}"
         if holding.end is None and holding.died is None:
             findings.wrong(ENDS, what)
         if holding.over - holding.start > locks.lease and holding.end is not None:
@@ -178,8 +178,8 @@ def check_order(locks: Locks, calls: Sequence[Call], findings: Findings) -> None
             if locks.disturbed(waiter.queued - GRACE, other.end, waiter.worker, waiter.pid):
                 findings.counts["overtaken: around harm"] += 1
             else:
-                what = f"{other.call} asked at {other.begin:.3f} and held it at {other.end:.3f}"
-                findings.wrong(ORDER, f"{waiter.name}: {waiter.call} waited from {waiter.queued:.3f}, {what}")
+                what = f"{other} asked at {other.begin:.3f} and held it at {other.end:.3f}"
+                findings.wrong(ORDER, f"{waiter.name}: {waiter} waited from {waiter.queued:.3f}, {what}")
 
 
 def check_end(locks: Locks, findings: Findings) -> None:

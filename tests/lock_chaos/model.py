@@ -36,6 +36,9 @@ class Call:
     error: str = ""
     unavailable: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.call} in {self.pid} of {self.worker}"
+
 
 class Locks:
     """The whole history."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chaos import history
 from tests.chaos.history import note
-from tests.chaos.observer import Observer
+from tests.chaos.observer import watching
 from tests.lock_chaos import register
 from tests.lock_chaos.broken import VARIABLE
 from tests.lock_chaos.holding import planned, waiting
@@ -111,11 +111,9 @@ class LockChaos:
             self.nemesis.fill()
             feeder = Feeder(app, broker, self.plan.seed)
             feeder.start()
-            observer = Observer(store.members if isinstance(store, ZooKeeperEnsemble) else [store])
-            observer.start()
+            stack.enter_context(watching(store.members if isinstance(store, ZooKeeperEnsemble) else [store]))
             self.nemesis.strike_for(self.plan.seconds, self.plan.kills)
             self.nemesis.rest()
-            observer.finish()
             time.sleep(self.plan.lease)
             feeder.finish()
             self.nemesis.stop()
