@@ -321,6 +321,7 @@ def idle(peers: Sequence[Peer], found: Found) -> list[str]:
         "idle.nothing": ("plain", "Celery alone"),
         "idle.after_work": ("ours", "ours, after it held something"),
         "idle.holding": ("ours", "ours, holding a lock"),
+        "idle.holding_many": ("ours", "ours, holding a hundred"),
     }
     rows = []
     for state, (peer, words) in states.items():

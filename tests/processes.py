@@ -39,6 +39,13 @@ def tied_to_us(command: Sequence[str], *, user: str = "") -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _TIE_TO_PARENT, str(os.getpid()), user, *command]
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that *pid* has started and that are there still."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 class Process:
     """A command in a process group of its own, with its output in a file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tests.processes import children_of
 from tests.servers import HOST, Server, ServerMissing
 
 if TYPE_CHECKING:
@@ -116,6 +118,15 @@ class PostgreSQLServer(Server):
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
+
+    def kill(self) -> None:
+        # Its processes have sessions of their own: one that serves a connection may answer once more before it sees
+        # that its parent is gone.
+        others = children_of(self.pid) if self.alive else []
+        super().kill()
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """End the server in order and remove its directory; by SIGTERM it would wait for its clients."""

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from benchmarks.measures.turns import Scale
     from benchmarks.stage import Stage
 
-STATES = ("idle.nothing", "idle.after_work", "idle.holding")
+STATES = ("idle.nothing", "idle.after_work", "idle.holding", "idle.holding_many")
 
 
 def run(stage: Stage, scale: Scale) -> Found:
     """Let each rest in a process of its own, all at the same time: what is counted is their own."""
     peers = stage.in_group("idle")
     found, seconds = Found(), scale.of(20, 5)
-    for states in (STATES[:2], STATES[2:]):
+    for states in (STATES[:2], STATES[2:3], STATES[3:]):
         with stage.agents(peers) as (agents, gaps):
             found.gaps |= gaps
             asked = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .base import Peer, calling, imported, lock_measures, resting, together
@@ -89,9 +90,14 @@ def measures(servers: Servers) -> dict[str, Measure]:
     # A plain task among ours: what it differs by from the plain peer is the noise between two processes.
     control = app.task(name="control", base=Task)(body)
 
-    def held(seconds: int) -> dict[str, float]:
-        with lock("idle"):
-            return resting(seconds)
+    def holding(locks: int) -> Measure:
+        def held(seconds: int) -> dict[str, float]:
+            with ExitStack() as stack:
+                for number in range(locks):
+                    stack.enter_context(lock("idle", number))
+                return resting(seconds)
+
+        return held
 
     def after_work(seconds: int) -> dict[str, float]:
         with lock("idle"):
@@ -114,7 +120,8 @@ def measures(servers: Servers) -> dict[str, Measure]:
         **our_beat(app),
         "package.import": imported(BEFORE, AFTER),
         "idle.after_work": after_work,
-        "idle.holding": held,
+        "idle.holding": holding(1),
+        "idle.holding_many": holding(100),
     }
 
 

@@ -7,11 +7,11 @@ import os
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from tests.chaos.history import note
+from tests.processes import children_of
 from tests.waiting import wait_until
 from tests.workers import Worker
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 CONCURRENCY = 3
-
-
-def children_of(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
 
 
 class Nemesis:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
+from tests.processes import children_of
 from tests.servers import MemcachedServer, RedisServer
 from tests.waiting import wait_until
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from tests.workers import Pool, Worker
 
 pytestmark = pytest.mark.integration
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def gone(pid: int) -> bool:
